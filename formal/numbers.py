@@ -18,7 +18,7 @@ from tellme.spec.formats import BINARY16
 from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.scale import EXP_MAX, EXP_MIN, SCALE16_BIAS, SIG_MAX
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "Fields", "delayed", "fed", "plain_product", "scale"]
 
 
 class Product(wiring.Component):
@@ -74,12 +74,8 @@ def fed(h: Harness, unit: Any, *names: str) -> Any:
     return unit.i.p
 
 
-def product() -> Harness:
-    h = Harness()
-    unit = Product()
-    h.unit(unit)
-    a, b = scale(h, unit.a, "a"), scale(h, unit.b, "b")
-    # The exact product, rounded half to even to eleven bits.
+def plain_product(h: Harness, a: Any, b: Any) -> tuple[Value, Value]:
+    """(a * b, rounded half to even to eleven bits; whether the rounding carried, and the result is in range)."""
     exact = Signal(22)
     h.m.d.comb += exact.eq(a.sig * b.sig)
     large = exact >= 1 << 21
@@ -88,16 +84,24 @@ def product() -> Harness:
     up = (rest > 1024) | ((rest == 1024) & kept[0])
     carried = kept + up == 2048
     sig, exp = Mux(carried, 1024, kept + up), Signal(signed(12))
-    h.m.d.comb += exp.eq(a.exp + b.exp + 10 + large + carried)
+    h.m.d.comb += exp.eq(a.exp.as_signed() + b.exp.as_signed() + 10 + large + carried)
     zero = (exact == 0) | (exp < EXP_MIN)
     top = exp > EXP_MAX
     wanted_sig: Value = Mux(zero, 0, Mux(top, SIG_MAX, sig))
     wanted_exp: Value = Mux(zero, 0, Mux(top, EXP_MAX, exp))
     wanted = Signal(ScaleLayout)
     h.m.d.comb += [wanted.sig.eq(wanted_sig), wanted.exp.eq(wanted_exp)]
-    late, began = delayed(h, wanted.as_value(), SCALE_MUL_STAGES, Const(1))
+    return wanted.as_value(), carried & ~zero & ~top
+
+
+def product() -> Harness:
+    h = Harness()
+    unit = Product()
+    h.unit(unit)
+    wanted, carried = plain_product(h, scale(h, unit.a, "a"), scale(h, unit.b, "b"))
+    late, began = delayed(h, wanted, SCALE_MUL_STAGES, Const(1))
     h.holds(unit.y.as_value() == late, began)
-    h.cover(began & (unit.y.sig == 1024) & h.before(h.before(h.before(carried & ~zero & ~top, "c0"), "c1"), "c2"))
+    h.cover(began & (unit.y.sig == 1024) & h.before(h.before(h.before(carried, "c0"), "c1"), "c2"))
     h.cover(began & (unit.y.sig == SIG_MAX) & (unit.y.exp == EXP_MAX))
     return h
 

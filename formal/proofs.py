@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """All proofs."""
 
-from formal import chips, hub, link, memory, numbers, packets, streams, weights
+from formal import chips, hub, link, memory, numbers, packets, streams, vectors, weights
 
 __all__ = ["PROOFS"]
 
 PROOFS = (*streams.PROOFS, *memory.PROOFS, *hub.PROOFS, *weights.PROOFS, *link.PROOFS, *packets.PROOFS, *chips.PROOFS,
-          *numbers.PROOFS)
+          *numbers.PROOFS, *vectors.PROOFS)

@@ -189,7 +189,8 @@ def report(results: Sequence[Result]) -> str:
     if missing:
         lines += ["", f"Without a whole result here: {', '.join(f'`{name}`' for name in missing)}."]
     lines += ["", "`python -m formal.sweep` compares binary16's multiply and add with a plain description for all 2^32 pairs",
-              "of each, in place of a proof of the sum and beside the proof of the product: [binary16.json](binary16.json)."]
+              "of each, in place of a proof of the sum and beside the proof of the product, and the activation's gate for all",
+              "numbers with all exponents: [binary16.json](binary16.json)."]
     return "\n".join(lines) + "\n"
 
 

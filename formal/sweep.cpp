@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The tellme authors
 // SPDX-License-Identifier: BSD-2-Clause
 // Every b for each a of a range, through the unit, a pair a cycle, against a plain description: the exact result in a double,
-// rounded once.  Usage: sweep mul|add FIRST COUNT.  Prints "ok PAIRS", or the first pair that differs.
+// rounded once.  Usage: sweep mul|add|gate FIRST COUNT.  Prints "ok PAIRS", or the first pair that differs.
+//
+// mul, add: a and b are the operands.  gate: b is the gate, and a says how it is used: ReLU squared above the exponent's byte.
 #include <cinttypes>
 #include <cmath>
 #include <cstdint>
@@ -38,18 +40,55 @@ static uint32_t rounded(double x) {
     return sign | (field > 30 ? 31u << 10 : (uint32_t)field << 10 | (kept - 1024));
 }
 
+static double values[1 << 16];
+static uint8_t kind[1 << 16];                           // 0: finite, 1: infinite, 2: NaN
+// sigmoid(i / 32) as an integer of 2^-18, 2^18 - 1 at most.
+static int32_t sigmoids[513];
+
+// sigmoid(|x|) as an integer of 2^-18: |x| is cut to a multiple of 2^-12, and lies on a line between two of the table's numbers;
+// the line's number is cut too.
+static int32_t sigmoid(double size) {
+    if (size >= 16) return 1 << 18;
+    const int32_t fixed = (int32_t)(size * 4096), low = fixed & 127, *at = sigmoids + (fixed >> 7);
+    return at[0] + ((at[1] - at[0]) * low >> 7);
+}
+
+static uint32_t multiplied(uint32_t a, uint32_t b) {
+    const bool nan = kind[a] == 2 || kind[b] == 2 || (kind[a] == 1 && !(b & 0x7FFF)) || (kind[b] == 1 && !(a & 0x7FFF));
+    return nan ? NAN_BITS : kind[a] || kind[b] ? 0x7C00 | ((a ^ b) & 0x8000) : rounded(values[a] * values[b]);
+}
+
+static uint32_t added(uint32_t a, uint32_t b) {
+    const bool nan = kind[a] == 2 || kind[b] == 2 || (kind[a] && kind[b] && ((a ^ b) & 0x8000));
+    return nan ? NAN_BITS : kind[a] ? a : kind[b] ? b : rounded(values[a] + values[b]);
+}
+
+// f(x) * 2^-exponent.
+static uint32_t gated(uint32_t x, bool squared, int exponent) {
+    const bool negative = x >> 15;
+    if (kind[x] == 2 || (kind[x] && negative && !squared)) return NAN_BITS;
+    if (squared && negative) return 0;
+    if (kind[x]) return 0x7C00;
+    const double size = std::fabs(values[x]);
+    if (squared) return rounded(std::ldexp(size * size, -exponent));
+    const int32_t factor = negative ? (1 << 18) - sigmoid(size) : sigmoid(size);
+    return rounded(std::copysign(std::ldexp(size * factor, -18 - exponent), values[x]));
+}
+
 int main(int argc, char** argv) {
     if (argc != 4) return 2;
-    const bool mul = !std::strcmp(argv[1], "mul");
+    const bool mul = !std::strcmp(argv[1], "mul"), gate = !std::strcmp(argv[1], "gate");
     const uint32_t first = std::strtoul(argv[2], nullptr, 0), count = std::strtoul(argv[3], nullptr, 0);
-    static double values[1 << 16];
-    static uint8_t kind[1 << 16];                       // 0: finite, 1: infinite, 2: NaN
     for (uint32_t i = 0; i < 1 << 16; ++i) {
         kind[i] = (i >> 10 & 31) < 31 ? 0 : i & 1023 ? 2 : 1;
         values[i] = kind[i] ? 0 : value(i);
     }
+    for (int i = 0; i < 513; ++i) {
+        const int32_t nearest = (int32_t)std::nearbyint((1 << 18) / (1 + std::exp(-i / 32.0)));
+        sigmoids[i] = nearest < 1 << 18 ? nearest : (1 << 18) - 1;
+    }
     Vunit unit;
-    struct Expected { uint32_t y, a, b; } ring[16];
+    struct Expected { uint64_t y; uint32_t a, b; } ring[16];
     uint64_t fed = 0, seen = 0;
     const uint64_t total = (uint64_t)count << 16;
     unit.i___05Fvalid = 0;
@@ -60,26 +99,30 @@ int main(int argc, char** argv) {
             const uint32_t a = first + (uint32_t)(fed >> 16), b = fed & 0xFFFF;
             // Half of the sums are differences: all effective pairs come all the same.
             const uint32_t sub = mul ? 0 : (a ^ b) & 1, given = b ^ sub << 15;
-            uint32_t y;
-            if (mul) {
-                const bool nan = kind[a] == 2 || kind[b] == 2 || (kind[a] == 1 && !(b & 0x7FFF)) || (kind[b] == 1 && !(a & 0x7FFF));
-                y = nan ? NAN_BITS : kind[a] || kind[b] ? 0x7C00 | ((a ^ b) & 0x8000) : rounded(values[a] * values[b]);
+            if (gate) {
+                // What passes through the unit is another number for each pair, near one another.
+                const uint32_t up = (b * 40503u + a) & 0xFFFF, tag = (a ^ b >> 3) & 1;
+                const uint64_t p = gated(b, a >> 8 & 1, (int8_t)a);
+                ring[fed % 16] = {p | (uint64_t)up << 16 | (uint64_t)tag << 32, a, b};
+                unit.i___05Fpayload = (uint64_t)b | (uint64_t)up << 16 | (uint64_t)(a & 256) << 24 | (uint64_t)(a & 255) << 33 |
+                                      (uint64_t)tag << 41;
             } else {
-                const bool nan = kind[a] == 2 || kind[b] == 2 || (kind[a] && kind[b] && ((a ^ b) & 0x8000));
-                y = nan ? NAN_BITS : kind[a] ? a : kind[b] ? b : rounded(values[a] + values[b]);
+                const uint32_t y = mul ? multiplied(a, b) : added(a, b);
+                const bool nonfinite = (y & 0x7C00) == 0x7C00;
+                ring[fed % 16] = {y | (uint32_t)nonfinite << 16, a, b};
+                unit.i___05Fpayload = mul ? (uint64_t)a | (uint64_t)b << 16
+                                          : (uint64_t)a | (uint64_t)given << 16 | (uint64_t)sub << 32;
             }
-            const bool nonfinite = (y & 0x7C00) == 0x7C00;
-            ring[fed % 16] = {y | (uint32_t)nonfinite << 16, a, b};
-            unit.i___05Fpayload = mul ? (uint64_t)a | (uint64_t)b << 16 : (uint64_t)a | (uint64_t)given << 16 | (uint64_t)sub << 32;
             ++fed;
         }
         unit.clk = 0;
         unit.eval();
         if (unit.o___05Fvalid) {
             const Expected& e = ring[seen % 16];
-            if ((unit.o___05Fpayload & 0x1FFFF) != e.y) {
-                std::printf("differs %s(%04x, %04x): %05x, not %05x\n", argv[1], e.a, e.b, (unsigned)(unit.o___05Fpayload & 0x1FFFF),
-                            e.y);
+            // All of the gate's result; of the others, which have no tag here, the number and whether it is finite.
+            const uint64_t said = unit.o___05Fpayload & (gate ? 0x1FFFFFFFF : 0x1FFFF);
+            if (said != e.y) {
+                std::printf("differs %s(%04x, %04x): %05" PRIx64 ", not %05" PRIx64 "\n", argv[1], e.a, e.b, said, e.y);
                 return 1;
             }
             ++seen;

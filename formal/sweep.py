@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""``python -m formal.sweep``: binary16 multiply and add, all 2**32 pairs of each, against a plain description.
+"""``python -m formal.sweep``: binary16 multiply and add, all 2**32 pairs of each, and the gate of SiLU and of ReLU squared, all
+numbers with all exponents, against a plain description.
 
 The gateware is simulated by Verilator, a pair a cycle.  The plain description (sweep.cpp) computes the exact result in a double
-and rounds it once.  A slice is 256 values of a with every b: 2**24 pairs.  The command goes on where the last one
+and rounds it once.  A slice is 256 values of a with every b: 2**24 pairs.  Of the gate, b is the number, and a the exponent and
+which of both functions: two slices, without and with the register behind the table.  The command goes on where the last one
 ended (build/formal/sweep), as long as neither the gateware nor the description changed.  ``--slices N`` ends after N slices
 of each operation; ``--faults`` plants faults, each of which a sweep has to find.  ``--report`` writes to
 docs/reports/binary16.json what was swept whole, or which faults were found.
@@ -31,7 +33,8 @@ __all__ = ["FAULTS", "build", "main", "source_digest"]
 REPORT = ROOT / "docs" / "reports" / "binary16.json"
 BUILD = ROOT / "build" / "formal" / "sweep"
 SLICE = 256
-OPERATIONS = ("mul", "add")
+#: Values of a.
+OPERATIONS = {"mul": 1 << 16, "add": 1 << 16, "gate": 1 << 9, "gate-register": 1 << 9}
 
 
 def fault(operation: str, name: str, file: str, old: str, new: str) -> Mutant:
@@ -46,6 +49,12 @@ FAULTS = (
           'pipe.reg(Cat(moved[0] | (extended & mask).any(), moved[1:]), "small2")', 'pipe.reg(moved, "small2")'),
     fault("add", "zero-of-unlike-signs", "hw/fused/arithmetic.py", "sign = Mux(total == 0, flags2[4], flags2[0])",
           "sign = flags2[0]"),
+    fault("gate", "cut-to-a-multiple-of-less", "hw/fused/activation.py", 'pipe.reg((shifted_sig1 << lift) >> amount1, "fixed1")',
+          'pipe.reg((shifted_sig1 << lift) >> amount1 | 1, "fixed1")'),
+    fault("gate", "exponent-of-the-other-function", "hw/fused/activation.py", "Mux(relu2, (x.exp << 1) + 2 * unit,",
+          "Mux(relu2, (x.exp << 1) + 2 * unit + 1,"),
+    fault("gate-register", "table-a-cycle-early", "hw/fused/activation.py", 'entry = pipe.delay(read.data, more, "entry")',
+          "entry = read.data"),
 )
 
 
@@ -53,9 +62,12 @@ def verilog(operation: str) -> str:
     """The unit's Verilog, of the gateware that Python finds."""
     from amaranth.back import verilog as back
 
+    from hw.fused.activation import Gate
     from hw.fused.arithmetic import FloatAdd, FloatMul
 
-    return str(back.convert({"mul": FloatMul, "add": FloatAdd}[operation](BINARY16), name="unit", strip_internal_attrs=True))
+    unit = {"mul": lambda: FloatMul(BINARY16), "add": lambda: FloatAdd(BINARY16), "gate": lambda: Gate(BINARY16, tag=1),
+            "gate-register": lambda: Gate(BINARY16, tag=1, table_register=True)}[operation]()
+    return str(back.convert(unit, name="unit", strip_internal_attrs=True))
 
 
 def source_digest(text: str) -> str:
@@ -86,7 +98,7 @@ def build(operation: str, folder: Path, root: Path = ROOT) -> tuple[Path, str]:
 
 def run_slice(program: Path, operation: str, first: int, count: int = SLICE) -> str:
     """What the program says of the pairs of ``count`` values from ``first`` on: empty, or the pair that differs."""
-    done = subprocess.run([str(program), operation, str(first), str(count)], capture_output=True, text=True)
+    done = subprocess.run([str(program), operation.partition("-")[0], str(first), str(count)], capture_output=True, text=True)
     if done.returncode == 0 and done.stdout == f"ok {count << 16}\n":
         return ""
     return done.stdout.strip() or f"exit code {done.returncode}"
@@ -98,10 +110,10 @@ def sweep(operation: str, slices: int, jobs: int) -> tuple[int, int, str]:
     state = BUILD / f"{operation}.json"
     known = json.loads(state.read_text()) if state.exists() else {}
     done = set(known["done"]) if known.get("digest") == digest else set()
-    if len(done) == (1 << 16) // SLICE:
+    if len(done) == OPERATIONS[operation] // SLICE:
         # A complete sweep of this gateware is not done again.
         return 0, len(done), ""
-    todo = [first for first in range(0, 1 << 16, SLICE) if first not in done][:slices]
+    todo = [first for first in range(0, OPERATIONS[operation], SLICE) if first not in done][:slices]
     now = 0
     with ThreadPoolExecutor(jobs) as pool:
         for first, problem in zip(todo, pool.map(lambda first: run_slice(program, operation, first), todo), strict=True):
@@ -118,8 +130,8 @@ def find(mutant: Mutant) -> str:
     [operation] = mutant.benches
     folder = BUILD / mutant.fault
     program, _ = build(operation, folder, plant(mutant, folder / "root"))
-    # Zeros, small numbers, one and its neighbours, and infinities.
-    for first in (0, 1, 0x3BFF, 0x3C01, 0x5555, 0x7C00, 0x8000):
+    # Zeros, small numbers, one and its neighbours, and infinities; of the gate, SiLU and ReLU squared.
+    for first in ((0, 256, 257) if operation.startswith("gate") else (0, 1, 0x3BFF, 0x3C01, 0x5555, 0x7C00, 0x8000)):
         problem = run_slice(program, operation, first, 1)
         if problem:
             return problem
@@ -162,9 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             now, done, problem = sweep(operation, args.slices, args.jobs)
             seconds = time.monotonic() - began
             print(f"{'FAILED' if problem else 'ok    '} {operation}: {now} slices of 2**24 pairs in {seconds:.0f} s, "
-                  f"{done} of 256 in all" + (f": {problem}" if problem else ""), flush=True)
+                  f"{done} of {OPERATIONS[operation] // SLICE} in all" + (f": {problem}" if problem else ""), flush=True)
             good, bad = good + (not problem and done > 0), bad + bool(problem)
-            if args.report and done == (1 << 16) // SLICE and not problem:
+            if args.report and done == OPERATIONS[operation] // SLICE and not problem:
                 state = json.loads((BUILD / f"{operation}.json").read_text())
                 write_report(operation, {"pairs": done * SLICE << 16, "digest": state["digest"]}, "swept")
     print(f"{good} passed, {bad} failed")

@@ -12,9 +12,11 @@ the lines from which one was not.
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,20 +90,23 @@ def run_folder(name: str) -> None:
 
 
 def combined(folders: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Coverage's own JSON of the counts of several folders, without those of files that have changed."""
-    subprocess.run([*COVERAGE, "erase"], cwd=ROOT, check=True)
-    for name, known in folders.items():
-        part = KEPT.parent / f"data.{name}"
-        shutil.copy(KEPT / f"{name}.data", part)
-        if known["left_out"]:
-            data = CoverageData(str(part))
-            data.read()
-            data.purge_files(known["left_out"])
-            data.close()
-    subprocess.run([*COVERAGE, "combine", "-q"], cwd=ROOT, check=True)
-    whole = KEPT.parent / "coverage.json"
-    subprocess.run([*COVERAGE, "json", "-q", "-o", str(whole)], cwd=ROOT, check=True)
-    found: dict[str, Any] = json.loads(whole.read_text())
+    """Coverage's own JSON of the counts of several folders, without those of files that have changed.
+
+    The counts are combined in a folder of their own, so that those of a run that goes on beside stay.
+    """
+    with tempfile.TemporaryDirectory(prefix="tellme-coverage-") as scratch:
+        for name, known in folders.items():
+            part = Path(scratch) / f"data.{name}"
+            shutil.copy(KEPT / f"{name}.data", part)
+            if known["left_out"]:
+                data = CoverageData(str(part))
+                data.read()
+                data.purge_files(known["left_out"])
+                data.close()
+        whole, env = Path(scratch) / "coverage.json", os.environ | {"COVERAGE_FILE": f"{scratch}/data"}
+        for command in (("combine", "-q"), ("json", "-q", "-o", str(whole))):
+            subprocess.run([*COVERAGE, *command], cwd=ROOT, env=env, check=True)
+        found: dict[str, Any] = json.loads(whole.read_text())
     return found
 
 

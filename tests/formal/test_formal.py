@@ -50,8 +50,9 @@ def test_report_is_of_the_proofs():
 def test_all_pairs_of_binary16_were_swept():
     """The record is of the present gateware and description, and of each fault."""
     record = json.loads(sweep.REPORT.read_text())
-    assert record["swept"] == {operation: {"pairs": 1 << 32, "digest": sweep.source_digest(f"{sweep.verilog(operation)}\n")}
-                               for operation in sweep.OPERATIONS}
+    assert record["swept"] == {
+        operation: {"pairs": values_of_a << 16, "digest": sweep.source_digest(f"{sweep.verilog(operation)}\n")}
+        for operation, values_of_a in sweep.OPERATIONS.items()}
     assert set(record["faults"]) == {mutant.fault for mutant in sweep.FAULTS}
     assert all(said.startswith("differs") for said in record["faults"].values())
 

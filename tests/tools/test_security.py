@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coverage import CoverageData
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -218,6 +219,26 @@ def test_files_that_changed_since_a_folder_was_run_are_left_out(tmp_path):
     (package / "c.py").touch()
     now = coverage_host.sources_of(tmp_path)
     assert coverage_host.kept(tmp_path, now)["cli"]["left_out"] == [f"sw/tellme/inner/{name}.py" for name in "acd"]
+
+
+def test_counts_are_read_beside_a_run_that_goes_on(tmp_path, monkeypatch):
+    """Counts of folders come together; those of the run, which lie beside, stay."""
+    kept = tmp_path / "host"
+    kept.mkdir()
+    running = tmp_path / "data.machine.1.X"
+    running.write_bytes(b"of a run")
+    monkeypatch.setattr(coverage_host, "KEPT", kept)
+    files = ("sw/tellme/errors.py", "sw/tellme/spec/scale.py")
+    # In either file the lines of two statements.
+    lines = {name: [node.lineno for node in ast.parse((ROOT / name).read_text("utf-8")).body[-2:]] for name in files}
+    for i, name in enumerate(("cli", "spec")):
+        data = CoverageData(str(kept / f"{name}.data"))
+        data.add_arcs({file: [(-1, lines[file][i])] for file in files})
+        data.write()
+        data.close()
+    found = coverage_host.combined({"cli": {"left_out": []}, "spec": {"left_out": [files[1]]}})["files"]
+    assert found[files[0]]["executed_lines"] == lines[files[0]] and found[files[1]]["executed_lines"] == lines[files[1]][:1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "host"] and running.read_bytes() == b"of a run"
 
 
 def test_what_coverage_is_asked_that_cannot_be(capsys):
