@@ -33,7 +33,8 @@ BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=1
            Bench(name="steps-full", build=lambda: TwoStepLmHead(LAYOUTS, compact=True), env={"KIND": "steps-full"},
                  nightly="lm_head/two_steps-steps has the same tests with fewer rows that wait")]
 DUMP_BASE, PAGE = 0x500, 3
-#: Cycles of a pass beside its codes: in two steps, of which one row is read, beside sums and memory; of whole rows, beside the list.
+#: Cycles of a pass beside its codes: in two steps, of which one row is read, beside sums and memory; of whole rows, beside the
+#: list.
 ALONE, LAST = 43, 15
 D = Scale(1500, -20)
 
