@@ -232,3 +232,15 @@ async def random_logits_and_their_lists(dut):
     sums = 500 * TOKENS
     assert max(sums, listed) <= cycles <= listed + sums + BESIDE, (cycles, sums, listed)
     dut._log.info(f"{TOKENS} tokens: {cycles} cycles of {sums} sums, lists {listed}")
+
+
+@cocotb.test()
+async def cycles_of_a_pass(dut):
+    """Falling logits, which all enter: LIST_CYCLES each, and LATENCY and the queues' time; with a dump its length, a token a
+    cycle, and its request."""
+    for vocab, tokens, dump in ((1, 1, False), (2, TOKENS, False), (7, 2, True), (20, TOKENS, True), (5, 1, True)):
+        falling = [[100 - i] * tokens for i in range(vocab)]
+        case = Case(rng("pass"), vocab, tokens, sums=falling, scales=[Scale(1024, -10)] * vocab)
+        cycles = await run(dut, [case], dump=dump)
+        wanted = ChunkLmHead.LATENCY + 8 + LIST_CYCLES * vocab * tokens + (tokens + 1 if dump else 0)
+        assert cycles == wanted, (vocab, tokens, dump, cycles, wanted)

@@ -71,7 +71,7 @@ class HeadOnEngine(wiring.Component):
 POINTS = ("limit: a vocabulary of one row", "limit: 63, 64 and 65 rows for a list of 64", "limit: the longest vocabulary",
           "limit: the largest sums of the longest rows", "limit: logits at both ends of their range")
 SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "sums_wait",
-        "largest_sums", "beside_the_ends")
+        "largest_sums", "beside_the_ends", "cycles_of_a_pass")
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
            Bench(name="compact", build=lambda: LmHead(KINDS["compact"], compact=True), env={"KIND": "compact"}, tests=SUMS),
            Bench(name="longest", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"},
@@ -196,6 +196,19 @@ async def sums_wait(dut):
     assert cycles <= LOGIT_CYCLES * vocab + 64 + LmHead.LATENCY + 10, cycles
     if vocab == LAYOUTS.widths.vocab:
         report_point("limit: the longest vocabulary")
+
+
+@cocotb.test()
+async def cycles_of_a_pass(dut):
+    """Falling logits: of each LOGIT_CYCLES, of the first 64, which enter, one more, and with a dump one more; and a row that does
+    not count one."""
+    for vocab, dump in ((1, False), (2, True), (7, False), (9, True), (66, False)):
+        case = Case(rng("pass"), vocab, sums=[100 - i for i in range(vocab)])
+        case.scales = [Scale(1024, -10)] * vocab
+        cycles = await run(dut, [case], dump=dump)
+        # The dump's request, and the cycle in which its end is seen.
+        wanted = LmHead.LATENCY + 4 + (LOGIT_CYCLES + dump) * vocab + min(vocab, 64) + (2 if dump else vocab % 2)
+        assert cycles == wanted, (vocab, dump, cycles, wanted)
 
 
 @cocotb.test()
