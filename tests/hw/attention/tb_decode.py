@@ -128,6 +128,12 @@ class Case:
             self.totals.append(result.total)
         return out
 
+    def cycles_in(self):
+        """Cycles until the last code, for a memory that takes words at once and rests behind each burst: a code a cycle, one more
+        for the request of a K or V head, two more for a word of scales, of which the last one follows."""
+        rows, scales = 2 * self.kv_heads, self.kv_heads - 1
+        return (self.heads + rows) * self.head_dim + rows + 2 * scales + REST * (rows + scales - 1)
+
     def cycles(self):
         """Cycles from the start to the last sum, for a memory that answers a request LATENCY cycles later and then never waits.
         The first request is two cycles behind the end of the writes."""
@@ -169,8 +175,10 @@ async def run(dut, cases, *, stall=0.0, pause=None):
         dut.control__begin.value = 1
         await FallingEdge(dut.clk)
         dut.control__begin.value = 0
-        before = writes.count
+        before, began = writes.count, heads.cycles
         await heads.send_all(case.codes())
+        if not stall:
+            assert heads.cycles - began == case.cycles_in(), (case.heads, case.kv_heads, case.head_dim, heads.cycles - began)
         for _ in range(3):
             await FallingEdge(dut.clk)
         reads.count = 0
