@@ -3,6 +3,7 @@
 """The LM head of several tokens: logits, picks and the best 64 of each token against the specification, from sums."""
 
 import os
+from dataclasses import replace
 
 import cocotb
 from cocotb.triggers import FallingEdge
@@ -33,7 +34,9 @@ TOKENS, STREAMS, COMPACT = KINDS[KIND]
 
 def layouts_of_kind(name):
     """Of a bench: ecpix5 has the sums, ids and addresses of the preset with the longest vectors, and words of 64 bits."""
-    return Layouts(preset("ecpix5-85f").widths) if name == "ecpix5" else layouts(*KINDS[name][:2])
+    if name != "ecpix5":
+        return layouts(*KINDS[name][:2])
+    return Layouts(replace(preset("ecpix5-85f"), head_tokens=KINDS[name][0]).widths)
 
 
 LAYOUTS = layouts_of_kind(KIND)
