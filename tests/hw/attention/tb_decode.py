@@ -8,6 +8,7 @@ import cocotb
 from cocotb.triggers import FallingEdge
 
 from hw.attention.decode import DecodeAttention
+from hw.attention.scan import TOTAL_BITS
 from hw.lib.types import KvScales
 from sim.cocotb_streams import StreamSink, StreamSource, report, report_point, report_shares, reset, rng
 from sim.testbench import Bench
@@ -43,6 +44,13 @@ CONTEXT, HEAD_DIM, GROUP, KV_HEADS = (int(os.environ.get(n, d)) for n, d in (
 COMPACT = bool(os.environ.get("COMPACT"))
 LAYOUTS = layouts(CONTEXT, HEAD_DIM, GROUP, KV_HEADS)
 K_BASE, V_BASE, S_BASE = 0x10000, 0x40000, 0x70000
+#: Cycles until memory answers a request, and rests behind a burst that was written.
+LATENCY, REST = 8, 3
+#: Cycles until the last K word's score is stored, the last exponential counted, the last weight stored, the last V word's sum.
+PAUSES = (25, 13, 13, 6)
+#: Of a KV head: of its three requests, behind the scales' last word, and to the next head.  Of a head: its total, the reciprocal
+#: of which is its scale.
+REQUESTS, SCALE = 5, 9
 
 
 class Case:
@@ -104,6 +112,7 @@ class Case:
 
     def expected(self):
         out = []
+        self.totals = []
         for h in range(self.heads):
             kv = h // self.group
             q_scale = scale_mul(self.q_scales[h], c_att(self.head_dim))
@@ -116,7 +125,26 @@ class Case:
             for d in range(self.head_dim):
                 acc = sum(w * row[d] for w, row in zip(result.weights, self.v[kv], strict=True))
                 out.append(accumulator(LAYOUTS, acc, scale, 0, h * self.head_dim + d))
+            self.totals.append(result.total)
         return out
+
+    def cycles_in(self):
+        """Cycles until the last code, for a memory that takes words at once and rests behind each burst: a code a cycle, one more
+        for the request of a K or V head, two more for a word of scales, of which the last one follows."""
+        rows, scales = 2 * self.kv_heads, self.kv_heads - 1
+        return (self.heads + rows) * self.head_dim + rows + 2 * scales + REST * (rows + scales - 1)
+
+    def cycles(self):
+        """Cycles from the start to the last sum, for a memory that answers a request LATENCY cycles later and then never waits.
+        The first request is two cycles behind the end of the writes."""
+        # Words, the pauses behind them, two scans; V's words come while the scans go on.
+        keys, words = self.position + 1, self.head_dim // 4
+        row_words = 2 * keys * words * (self.group if COMPACT else 1)
+        head = keys + row_words + 2 * self.group * keys + sum(PAUSES) + 2 * LATENCY + REQUESTS
+        # A head's total is shifted by four places or by one in a step; then come its scale and its sums.
+        zeros = [max(LAYOUTS.widths.exp_sum_bits, TOTAL_BITS) - total.bit_length() for total in self.totals]
+        sums = sum(zero // 4 + zero % 4 + SCALE + self.head_dim for zero in zeros)
+        return REST + 2 + self.kv_heads * head + sums
 
 
 async def run(dut, cases, *, stall=0.0, pause=None):
@@ -128,8 +156,9 @@ async def run(dut, cases, *, stall=0.0, pause=None):
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
     hold = 2 if stall else 0
-    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
-    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, hold=hold, rng=rng("write"))
+    reads = ReadModel(dut, "read", memory, request=LAYOUTS.memory_request, latency=LATENCY, pause=pause, hold=hold)
+    writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=REST, hold=hold,
+                        rng=rng("write"))
     cocotb.start_soon(reads.run())
     cocotb.start_soon(writes.run())
     busy = 0
@@ -146,8 +175,10 @@ async def run(dut, cases, *, stall=0.0, pause=None):
         dut.control__begin.value = 1
         await FallingEdge(dut.clk)
         dut.control__begin.value = 0
-        before = writes.count
+        before, began = writes.count, heads.cycles
         await heads.send_all(case.codes())
+        if not stall:
+            assert heads.cycles - began == case.cycles_in(), (case.heads, case.kv_heads, case.head_dim, heads.cycles - began)
         for _ in range(3):
             await FallingEdge(dut.clk)
         reads.count = 0
@@ -161,6 +192,8 @@ async def run(dut, cases, *, stall=0.0, pause=None):
             await FallingEdge(dut.clk)
             busy += 1
         assert task.result() == expected, (case.heads, case.kv_heads, case.head_dim, case.position)
+        if not stall and not pause:
+            assert busy == case.cycles(), (case.heads, case.kv_heads, case.head_dim, case.position, busy, case.cycles())
         own = case.own_rows()
         assert writes.count - before == len(own)
         assert {a: memory[a] for a in own} == own
@@ -198,6 +231,11 @@ async def saturated_scores(dut):
     random = rng("extreme")
     await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e),
                          value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
+    # The largest dots of the longest heads, whose scores do not saturate.
+    largest = Case(random, heads=4, kv_heads=1, head_dim=64, position=5)
+    largest.q = [[-128] * 64 for _ in largest.q]
+    largest.k[0][1], largest.k[0][4] = [-128] * 64, [127] * 64
+    await run(dut, [largest])
 
 
 @cocotb.test()

@@ -315,6 +315,10 @@ async def saturated_scores(dut):
     random = rng("extreme")
     await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, chunk=TOKENS, extreme=True,
                          scale=Scale(2047, e), value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
+    # The largest dots of the longest heads, whose scores do not saturate.
+    largest = Case(random, heads=1, kv_heads=1, head_dim=HEAD_DIM, position=5, chunk=TOKENS)
+    largest.q[:], largest.k[0, 1], largest.k[0, 4] = -128, -128, 127
+    await run(dut, [largest])
 
 
 @cocotb.test()
@@ -376,8 +380,11 @@ async def late_row_ends(dut):
 
 @cocotb.test()
 async def near_context(dut):
+    """The context's last positions; and equal scores there, which add up to the largest sum of exponentials."""
     random = rng("late")
-    await run(dut, [Case(random, heads=2, kv_heads=1, head_dim=16, position=CONTEXT - c, chunk=c) for c in (1, TOKENS)])
+    cases = [Case(random, heads=2, kv_heads=1, head_dim=16, position=CONTEXT - c, chunk=c) for c in (1, TOKENS, 1)]
+    cases[-1].q[:] = 0
+    await run(dut, cases)
     report_point("limit: the last position of the context")
 
 

@@ -3,6 +3,7 @@
 """The LM head of several tokens: logits, picks and the best 64 of each token against the specification, from sums."""
 
 import os
+from dataclasses import replace
 
 import cocotb
 from cocotb.triggers import FallingEdge
@@ -33,7 +34,9 @@ TOKENS, STREAMS, COMPACT = KINDS[KIND]
 
 def layouts_of_kind(name):
     """Of a bench: ecpix5 has the sums, ids and addresses of the preset with the longest vectors, and words of 64 bits."""
-    return Layouts(preset("ecpix5-85f").widths) if name == "ecpix5" else layouts(*KINDS[name][:2])
+    if name != "ecpix5":
+        return layouts(*KINDS[name][:2])
+    return Layouts(replace(preset("ecpix5-85f"), head_tokens=KINDS[name][0]).widths)
 
 
 LAYOUTS = layouts_of_kind(KIND)
@@ -232,3 +235,15 @@ async def random_logits_and_their_lists(dut):
     sums = 500 * TOKENS
     assert max(sums, listed) <= cycles <= listed + sums + BESIDE, (cycles, sums, listed)
     dut._log.info(f"{TOKENS} tokens: {cycles} cycles of {sums} sums, lists {listed}")
+
+
+@cocotb.test()
+async def cycles_of_a_pass(dut):
+    """Falling logits, which all enter: LIST_CYCLES each, and LATENCY and the queues' time; with a dump its length, a token a
+    cycle, and its request."""
+    for vocab, tokens, dump in ((1, 1, False), (2, TOKENS, False), (7, 2, True), (20, TOKENS, True), (5, 1, True)):
+        falling = [[100 - i] * tokens for i in range(vocab)]
+        case = Case(rng("pass"), vocab, tokens, sums=falling, scales=[Scale(1024, -10)] * vocab)
+        cycles = await run(dut, [case], dump=dump)
+        wanted = ChunkLmHead.LATENCY + 8 + LIST_CYCLES * vocab * tokens + (tokens + 1 if dump else 0)
+        assert cycles == wanted, (vocab, tokens, dump, cycles, wanted)

@@ -20,7 +20,7 @@ from sim.cocotb_streams import StreamSource, report, report_point, report_shares
 from sim.testbench import Bench
 from tellme.compiler.head import HeadTiles, head_rows
 from tellme.models.source import TableRows
-from tellme.spec.attention import logit
+from tellme.spec.attention import LOGIT_FRAC, logit
 from tellme.spec.config import preset
 from tellme.spec.ranges import I32
 from tellme.spec.scale import Scale, scale_mul, unpack16
@@ -71,10 +71,11 @@ class HeadOnEngine(wiring.Component):
 POINTS = ("limit: a vocabulary of one row", "limit: 63, 64 and 65 rows for a list of 64", "limit: the longest vocabulary",
           "limit: the largest sums of the longest rows", "limit: logits at both ends of their range")
 SUMS = ("shapes", "ties_go_to_the_lower_id", "saturated", "rising_logits_and_dump", "stalls_10", "stalls_90", "sums_wait",
-        "largest_sums")
+        "largest_sums", "beside_the_ends", "cycles_of_a_pass")
 BENCHES = [Bench(name="dim64", build=lambda: LmHead(KINDS["tight"]), tests=SUMS),
            Bench(name="compact", build=lambda: LmHead(KINDS["compact"], compact=True), env={"KIND": "compact"}, tests=SUMS),
-           Bench(name="longest", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"}, tests=("largest_sums", "stalls_10")),
+           Bench(name="longest", build=lambda: LmHead(KINDS["long"]), env={"KIND": "long"},
+                 tests=("largest_sums", "beside_the_ends", "stalls_10")),
            *(Bench(name=f"engine-lanes{lanes}", build=lambda lanes=lanes: HeadOnEngine(lanes), env={"KIND": "engine"},
                    tests=("tables_on_the_engine", "a_table_waits_for_the_list")) for lanes in (1, 2))]
 
@@ -198,12 +199,49 @@ async def sums_wait(dut):
 
 
 @cocotb.test()
+async def cycles_of_a_pass(dut):
+    """Falling logits: of each LOGIT_CYCLES, of the first 64, which enter, one more, and with a dump one more; and a row that does
+    not count one."""
+    for vocab, dump in ((1, False), (2, True), (7, False), (9, True), (66, False)):
+        case = Case(rng("pass"), vocab, sums=[100 - i for i in range(vocab)])
+        case.scales = [Scale(1024, -10)] * vocab
+        cycles = await run(dut, [case], dump=dump)
+        # The dump's request, and the cycle in which its end is seen.
+        wanted = LmHead.LATENCY + 4 + (LOGIT_CYCLES + dump) * vocab + min(vocab, 64) + (2 if dump else vocab % 2)
+        assert cycles == wanted, (vocab, dump, cycles, wanted)
+
+
+@cocotb.test()
 async def largest_sums(dut):
     """The largest sums of the longest rows, at shifts in both directions, and logits at both ends of their range."""
     random, most = rng("largest"), 128 * 128 * LAYOUTS.widths.dim
     sums = [sign * (most - n) for n in range(30) for sign in (1, -1)] + [0]
     await run(dut, [Case(random, len(sums), d=Scale(2047, e), exps=(-20, -10), sums=sums) for e in (-40, -22, -16, -4, 8)])
     report_point("limit: the largest sums of the longest rows")
+
+
+def sum_of(wanted, most):
+    """A sum up to ``most`` in size and a scale whose logit is the one that is wanted, if there is such a sum."""
+    for down in range(-1, 8):
+        for sig in range(1024, 2048):
+            acc = (wanted << down + 1) // (2 * sig)
+            if abs(acc) <= most and logit(acc, Scale(sig, -LOGIT_FRAC - down)) == wanted:
+                return acc, Scale(sig, -LOGIT_FRAC - down)
+    return None
+
+
+@cocotb.test()
+async def beside_the_ends(dut):
+    """Logits at the ends of their range and beside them; the longest rows have a sum for each."""
+    most = 128 * 128 * LAYOUTS.widths.dim
+    found = {wanted: sum_of(wanted, most) for wanted in (I32.least, I32.least + 1, I32.least + 2, I32.most - 1, I32.most)}
+    assert None not in found.values() or LAYOUTS is not KINDS["long"]
+    sums, scales = zip(*filter(None, found.values()), strict=True)
+    case = Case(rng("beside"), len(sums), d=Scale(1024, -20), sums=list(sums))
+    # A product with 1024 keeps the significand.
+    case.scales = [Scale(scale.sig, scale.exp + 20 - 10) for scale in scales]
+    assert case.logits() == [wanted for wanted, one in found.items() if one]
+    await run(dut, [case])
 
 
 async def on_engine(dut, tables, *, state=None, dump=False, idle=0.0, stall=0.0):

@@ -9,6 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, with_timeout
 
+from hw.lm_head.best_list import BestList
 from hw.lm_head.two_steps import TwoStepLmHead
 from sim.cocotb_streams import StreamSource, report, report_shares, reset, rng, settled
 from sim.testbench import Bench
@@ -32,6 +33,9 @@ BENCHES = [Bench(name="steps", build=lambda: TwoStepLmHead(LAYOUTS, candidates=1
            Bench(name="steps-full", build=lambda: TwoStepLmHead(LAYOUTS, compact=True), env={"KIND": "steps-full"},
                  nightly="lm_head/two_steps-steps has the same tests with fewer rows that wait")]
 DUMP_BASE, PAGE = 0x500, 3
+#: Cycles of a pass beside its codes: in two steps, of which one row is read, beside sums and memory; of whole rows, beside the
+#: list.
+ALONE, LAST = 43, 15
 D = Scale(1500, -20)
 
 
@@ -214,6 +218,24 @@ async def largest_sums(dut):
     table = [[random.choice((-128, 127))] * 100 for _ in range(40)]
     await run(dut, [Case(random, 40, planes=6, dim=100, table=table, codes=[code] * 100, gap=gap) for code in (-128, 127)
                     for gap in (0, None)])
+    # Whole rows of six planes at their ends, which no table of int8 has.
+    reach = plane_reach(6)
+    table = [[sign * (reach - n)] * 100 for n in range(20) for sign in (1, -1)]
+    await run(dut, [Case(random, 40, planes=6, dim=100, table=table, codes=[-128] * 100, gap=None)])
+
+
+@cocotb.test()
+async def cycles_of_a_pass(dut):
+    """Falling logits: of a pass in two steps the first row alone is read; of whole rows each enters the list, which has one after
+    another."""
+    random, dim, latency = rng("pass"), 20, 17
+    cases = [rising(random, vocab, -40, gap=gap, dim=dim) for vocab in (2, 3, 20, 61) for gap in (0, None)]
+    for case, (cycles, read) in zip(cases, await run(dut, cases, latency=latency), strict=True):
+        steps = case.gap is not None
+        assert len(read) == (1 if steps else case.vocab)
+        # A sum in two cycles; with the last one's bounds the first row is asked for.
+        rows = 2 * case.vocab + latency + ALONE if steps else BestList.ENTRY_CYCLES * case.vocab + LAST
+        assert cycles == dim + rows, (case.vocab, case.gap, cycles, dim + rows)
 
 
 @cocotb.test()
