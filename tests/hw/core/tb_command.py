@@ -106,6 +106,8 @@ def settings_of(step):
 
 
 SETTINGS = [settings_of(step) for step in PROGRAM]
+#: What a stop of the weights has just set.
+STOPPED = 9
 #: Random runs.
 RUNS = 20
 
@@ -222,7 +224,7 @@ class Board:
         self.words, self.memory = words_of(PROGRAM), [0] * (1 << len(dut.tokens__addr))
         self.log, self.events, self.rows, self.lone = [], [], {}, 0
         self.hold = ""
-        #: Steps whose pass has ended, runs that have, cycles of the reset under way.
+        #: Steps whose pass has ended, and cycles of the reset under way in which nothing was under way.
         self.steps = self.resets = 0
         self.plain = None
 
@@ -249,14 +251,18 @@ class Board:
             inputs.drive()
             await settled()
             resetting = bool(dut.reset__compute.value)
-            self.resets = self.resets + 1 if resetting else 0
+            # From when the units' bursts have ended on.
+            drained = inputs["reset__clean"] and inputs["weights__idle"]
+            self.resets = self.resets + 1 if resetting and drained else 0
+            # The units do not go on without their words.
+            assert stopping != STOPPED or (resetting and dut.reset__drain.value)
             if dut.weights__start.value:
                 assert inputs["weights__idle"] and not streaming
                 streaming, inputs["weights__idle"], self.plain = True, 0, int(dut.weights__plain_tokens.value)
             if dut.weights__stop.value:
-                streaming, stopping = False, random.randint(1, 5)
+                streaming, stopping = False, STOPPED
             elif stopping:
-                stopping -= 1
+                stopping = random.randint(0, 4) if stopping == STOPPED else stopping - 1
                 inputs["weights__idle"] = int(not stopping)
             # Bursts end some cycles after the units were told to.
             draining = draining + 1 if dut.reset__drain.value else 0
