@@ -3,31 +3,36 @@
 """The command processor of a core with one sequence, alone: what it tells the units in each pass, its events, and stops.
 
 The units are models, which answer at random late: a pick is a number made of the token before it and its position, and the token
-BAD gives an infinity in the first LINEAR.  What a run has to do is written down here once more, by the rules of StartArgs.
+BAD gives an infinity in the step with which attention begins.  What a run has to do is written down here once more, by the rules
+of StartArgs, and what a step's pass is told, by those of Descriptor.
 """
 
 import os
 from itertools import count
 
 import cocotb
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import ClockCycles, FallingEdge
 
 from hw.core.processor import CommandProcessor
-from hw.core.steps import RESET_CYCLES
-from hw.lib.control import EventLayout, RunArgs, TotalsLayout, WordSink
+from hw.core.steps import FIRST_CODE, RESET_CYCLES
+from hw.lib.control import AccSource, EventLayout, RunArgs, TotalsLayout, WordSink
 from sim.cocotb_streams import clocked, report, report_point, reset, rng, settled
 from sim.testbench import Bench
-from tellme.spec.memory import DoneReason, EventType, StartArgs, StartFlags
-from tellme.spec.program import Descriptor, Epilogue, Op
+from tellme.spec.memory import KV_PAGE, DoneReason, EventType, StartArgs, StartFlags, cache_bases
+from tellme.spec.program import Descriptor, Epilogue, Op, QkvPart
+from tellme.spec.scale import Scale
 from tests.hw.inputs import Inputs
 from tests.hw.layouts import fields, layouts_of, pack, unpack
 
-#: A core that picks behind each token of a chunk; and one of single tokens without a sampler, which reads descriptors by words.
+#: A core that picks behind each token of a chunk; one of single tokens without a sampler, which reads descriptors by words; and
+#: one with norms behind linears.
 SHAPES = {"chunks": {"chunk": 4, "head_tokens": 4, "max_context": 40, "wide_program": True},
-          "single": {"max_context": 40, "two_steps": True, "sampler": False}}
+          "single": {"max_context": 40, "two_steps": True, "sampler": False},
+          "norms": {"chunk": 4, "max_context": 40, "vector_norms": True}}
+NIGHTLY = {"single": "top-tiny has such a processor with a sampler, and the tests are the same",
+           "norms": "no board has norms behind linears; top-tiny has them"}
 BENCHES = [Bench(name=name, build=lambda shape=shape: CommandProcessor(layouts_of(**shape), sampler=shape.get("sampler", True)),
-                 env={"SHAPE": name},
-                 nightly="" if name == "chunks" else "top-tiny has such a processor with a sampler, and the tests are the same")
+                 env={"SHAPE": name}, nightly=NIGHTLY.get(name, ""))
            for name, shape in SHAPES.items()]
 POINTS = (*(f"end: {reason.name}" for reason in DoneReason), "limit: a pass of all lanes",
           "limit: a START of more tokens a pass than there are lanes", "limit: the context's last position")
@@ -37,14 +42,72 @@ LANES, EVERY, TWO_STEPS = LAYOUTS.widths.chunk, LAYOUTS.all_heads, LAYOUTS.two_s
 #: The model's context is shorter than the core's.
 CONTEXT, VOCAB, BAD, LOW_PAGE = LAYOUTS.widths.context - 3, 251, 49, 77
 TOKEN, DONE = EventType
+NORMS, ROWS = LAYOUTS.vector_norms, LAYOUTS.row_words
+#: The registers of the model; where the caches lie, and what the norms on heads have for eps and n.
+CACHES = {"kv_base": 77 * KV_PAGE, "layer_stride": 301 * KV_PAGE, "v_offset": 19 * KV_PAGE}
+HEADS = {"head_n_eps": 0x8123_4567, "head_sqrt_n": Scale(1999, -9)}
+MODEL = {"context": CONTEXT, "dim": 16, "heads": 1, "kv_heads": 1, "head_dim": 16, "vocab": VOCAB, **CACHES, **HEADS}
+#: Elements of q, and of q and k.
+Q, QK = 16, 32
+LAYER = {"layer": 37}
 #: Steps with gains and without, and all settings of a pass; the rows of the lowest plane of the head lie at a page.
 PROGRAM = [Descriptor(Op.EMBED, gain_next=True),
-           Descriptor(Op.LINEAR, Epilogue.QKV, norm=True, gain=True, head_gains=LAYOUTS.row_words, rows=48, cols=16),
-           Descriptor(Op.ATTENTION),
-           Descriptor(Op.LINEAR, Epilogue.ACT, relu2=True, bias=LAYOUTS.row_words, gain_next=True, rows=64, cols=16),
-           Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, rows=16, cols=32),
-           Descriptor(Op.HEAD, norm=True, rows=LOW_PAGE * TWO_STEPS, cols=16), Descriptor(Op.END)]
-QKV_STEP, GAINS = 1, {0: 16, 1: 32 * LAYOUTS.row_words, 3: 32}
+           *([Descriptor(Op.LINEAR, bias=True, gain_next=True, rows=16, cols=16, part=QkvPart.Q),
+              Descriptor(Op.NORM, Epilogue.QKV, src_a=True, norm=True, gain=True, rows=16, cols=16, n_eps=3,
+                         sqrt_n=Scale(1024, -8), part=QkvPart.Q, **LAYER),
+              Descriptor(Op.LINEAR, rows=16, cols=16, part=QkvPart.K),
+              Descriptor(Op.NORM, Epilogue.QKV, src_a=True, norm=True, rows=16, cols=16, n_eps=4, sqrt_n=Scale(1025, -8),
+                         part=QkvPart.K, **LAYER),
+              Descriptor(Op.LINEAR, Epilogue.QKV, rows=16, cols=16, part=QkvPart.V, **LAYER),
+              Descriptor(Op.ATTENTION, **LAYER),
+              Descriptor(Op.LINEAR, src_a=True, gain_next=True, rows=16, cols=16),
+              Descriptor(Op.NORM, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, gain_next=True, rows=16, cols=16, n_eps=5,
+                         sqrt_n=Scale(1026, -8))] if NORMS else
+             [Descriptor(Op.LINEAR, Epilogue.QKV, norm=True, gain=True, head_gains=ROWS, rows=48, cols=16, n_eps=0xFEDC_BA98,
+                         sqrt_n=Scale(1024, -8), **LAYER),
+              Descriptor(Op.ATTENTION, gain_next=True, **LAYER)]),
+           Descriptor(Op.LINEAR, Epilogue.ACT, relu2=True, bias=ROWS, gain_next=True, act_exp=-3, rows=64, cols=16),
+           Descriptor(Op.LINEAR, Epilogue.RESIDUAL, src_a=True, norm=True, gain=True, rows=16, cols=32, n_eps=9,
+                      sqrt_n=Scale(1448, -8)),
+           Descriptor(Op.HEAD, norm=True, rows=LOW_PAGE * TWO_STEPS, cols=16, n_eps=8, sqrt_n=Scale(1500, -8)),
+           Descriptor(Op.END)]
+#: The step with which attention begins.
+QKV_STEP = 2 if NORMS else 1
+#: Cycles from a pass's end until the step's CRC has the last word and is kept; and from there to the next step's first one.
+CRC_CYCLES, NEXT_CYCLES = 4, 1 if LAYOUTS.wide_program else 7
+
+
+def gains_of(step):
+    """Gains that a step loads: of the heads of q and of k, or of the vector that it gives."""
+    if step.head_gains:
+        return 32
+    return step.gain_next * (16 if step.op in (Op.EMBED, Op.ATTENTION) else
+                             step.rows // 2 if step.epilogue == Epilogue.ACT else step.rows)
+
+
+def settings_of(step):
+    """What a step's pass is told, as far as the pass looks at it."""
+    settings = {"epilogue": step.epilogue, "use_d": 1, "length": step.rows, "stats_gain": step.gain_next}
+    if step.op in (Op.EMBED, Op.ATTENTION):
+        settings |= {"use_d": 0, "dest_a": step.op == Op.ATTENTION, "length": 16}
+    elif step.epilogue == Epilogue.STORE:
+        settings["dest_a"] = 1
+    elif step.epilogue == Epilogue.ACT:
+        settings |= {"relu2": step.relu2, "act_exp": step.act_exp}
+    elif step.epilogue == Epilogue.QKV:
+        settings["rope_rows"] = QK
+        if NORMS:
+            settings["first_row"] = {QkvPart.K: Q, QkvPart.V: QK}.get(step.part, 0)
+    if ROWS:
+        settings |= {"bias": step.bias, "head_gains": step.head_gains}
+    if step.head_gains:
+        settings |= {"q_rows": Q, "n_eps": HEADS["head_n_eps"], "sqrt_n": HEADS["head_sqrt_n"]._asdict()}
+    return settings
+
+
+SETTINGS = [settings_of(step) for step in PROGRAM]
+#: What a stop of the weights has just set.
+STOPPED = 9
 #: Random runs.
 RUNS = 20
 
@@ -129,19 +192,22 @@ class Expected:
             if step.op == Op.HEAD and not heads:
                 continue
             first, tokens = (0, size) if step.op != Op.HEAD or self.every else (size - 1, 1)
+            if step.op in (Op.LINEAR, Op.NORM, Op.HEAD):
+                log.append(("quant", step.src_a, step.gain, step.norm, step.cols, first, tokens, step.n_eps, step.sqrt_n.pack(),
+                            *((step.op == Op.NORM, step.again) if NORMS else ())))
             if step.op in (Op.LINEAR, Op.HEAD):
                 rows = step.rows if step.op == Op.LINEAR else VOCAB + 1
-                log += [("quant", step.src_a, step.gain, step.norm, step.cols, first, tokens),
-                        ("engine", rows, step.cols, tokens, step.op == Op.HEAD and self.every)]
+                log.append(("engine", rows, step.cols, tokens, step.op == Op.HEAD and self.every))
             if step.op == Op.HEAD:
                 log.append(("head", VOCAB, flagged(args, StartFlags.DUMP), *((tokens, first) if EVERY else ()), *((
                     flagged(args, StartFlags.TWO_STEPS), flagged(args, StartFlags.SAMPLE), LOW_PAGE) if TWO_STEPS else ())))
             else:
-                log.append(("pass", at, GAINS.get(at, 0)))
+                log.append(("pass", at, gains_of(step), SETTINGS[at]))
+            bases = tuple(base % (1 << LAYOUTS.widths.word_address_bits) for base in cache_bases(CACHES, LAYER["layer"]))
             if at == QKV_STEP:
-                log.append(("attention begins", position, size))
+                log.append(("attention begins", position, size, bases))
             if step.op == Op.ATTENTION:
-                log.append(("attention starts", position, size))
+                log.append(("attention starts", position, size, bases))
             if step.op == Op.EMBED:
                 log += [("fetch", t, ids[t], position + t) for t in range(size)]
             log.append(("crc", at))
@@ -158,7 +224,7 @@ class Board:
         self.words, self.memory = words_of(PROGRAM), [0] * (1 << len(dut.tokens__addr))
         self.log, self.events, self.rows, self.lone = [], [], {}, 0
         self.hold = ""
-        #: Steps whose pass has ended, runs that have, cycles of the reset under way.
+        #: Steps whose pass has ended, and cycles of the reset under way in which nothing was under way.
         self.steps = self.resets = 0
         self.plain = None
 
@@ -168,8 +234,8 @@ class Board:
     @clocked
     async def run(self):
         dut, random, log = self.dut, self.random, self.log
-        dut.shape.value = pack(LAYOUTS.model_shape, context=CONTEXT, dim=16, heads=1, kv_heads=1, head_dim=16, vocab=VOCAB)
-        dut.sizes.value = pack(LAYOUTS.sizes, q_dim=16, qk_dim=32)
+        dut.shape.value = pack(LAYOUTS.model_shape, MODEL)
+        dut.sizes.value = pack(LAYOUTS.sizes, q_dim=Q, qk_dim=QK)
         inputs = Inputs(dut, {
             "program__data": 0, "tokens__data": 0, "passes__quant__ready": 0, "passes__done": 0, "passes__nonfinite": 0,
             "routes__code_valid": 0, "routes__gain_taken": 0, "engine__ready": 0, "lm_head__done": 0, "lm_head__best": 0,
@@ -177,18 +243,26 @@ class Board:
             **({"draw__busy": 0, "draw__pick": 0} if SAMPLER else {})})
         fetching = heading = drawing = stopping = draining = gains = 0
         passing, streaming, drawn = False, False, 0
+        # Cycles since the request of a quantise pass, since words and sums go nowhere, and since a step's CRC was kept; whether
+        # the cycle before had a pulse ahead of gains, whether gains were taken then, and the step whose pass it began.
+        quantised = still = kept = 0
+        gain_start, loaded, began = False, False, None
         while True:
             inputs.drive()
             await settled()
             resetting = bool(dut.reset__compute.value)
-            self.resets = self.resets + 1 if resetting else 0
+            # From when the units' bursts have ended on.
+            drained = inputs["reset__clean"] and inputs["weights__idle"]
+            self.resets = self.resets + 1 if resetting and drained else 0
+            # The units do not go on without their words.
+            assert stopping != STOPPED or (resetting and dut.reset__drain.value)
             if dut.weights__start.value:
                 assert inputs["weights__idle"] and not streaming
                 streaming, inputs["weights__idle"], self.plain = True, 0, int(dut.weights__plain_tokens.value)
             if dut.weights__stop.value:
-                streaming, stopping = False, random.randint(1, 5)
+                streaming, stopping = False, STOPPED
             elif stopping:
-                stopping -= 1
+                stopping = random.randint(0, 4) if stopping == STOPPED else stopping - 1
                 inputs["weights__idle"] = int(not stopping)
             # Bursts end some cycles after the units were told to.
             draining = draining + 1 if dut.reset__drain.value else 0
@@ -208,16 +282,33 @@ class Board:
             # A step's codes, and its matrix
             if dut.passes__quant__valid.value and inputs["passes__quant__ready"]:
                 quant = unpack(LAYOUTS.quant_args, int(dut.passes__quant__payload.value))
+                n_eps, sqrt_n = fields(LAYOUTS.pass_args, int(dut.passes__args.value), "n_eps", "sqrt_n")
                 log.append(("quant", *(bool(quant[name]) for name in ("src_a", "gain", "norm")), quant["n"], quant["first"],
-                            quant["tokens"]))
+                            quant["tokens"], n_eps, Scale(**sqrt_n).pack(),
+                            *(bool(quant[name]) for name in ("wide", "again") if NORMS)))
+                quantised = 0
             if dut.engine__valid.value and inputs["engine__ready"]:
                 args = unpack(LAYOUTS.engine_args, int(dut.engine__payload.value))
                 log.append(("engine", args["rows"], args["cols"], args["tokens"], bool(args.get("by_rows"))))
             for name in ("passes__quant__ready", "engine__ready"):
                 inputs[name] = int(self.answers(name))
-            inputs["routes__code_valid"] = int(self.answers("codes"))
-            # Four gains a word
-            loads = int(dut.routes__word_sink.value) == WordSink.GAIN.value
+            quantised += 1
+            # Where the caches of the step's layer lie is known by the first code that may come.
+            inputs["routes__code_valid"] = int(self.answers("codes") and (step != QKV_STEP or quantised >= FIRST_CODE))
+            # Words and sums have a way while a pass is under way.
+            sink, source = int(dut.routes__word_sink.value), int(dut.routes__acc_source.value)
+            still = still + 1 if (sink, source) == (WordSink.NONE.value, AccSource.NONE.value) else 0
+            if began is not None and not resetting:
+                op = PROGRAM[began].op
+                assert source == (AccSource.FETCH if op == Op.EMBED else AccSource.ATTENTION if op == Op.ATTENTION else
+                                  AccSource.ENGINE).value
+                assert (sink == WordSink.ENGINE.value) == (op == Op.LINEAR)
+                assert not NORMS or bool(dut.routes__from_codes.value) == (op == Op.NORM)
+            began = step if dut.passes__clear.value else None
+            # Four gains a word, from the cycle behind the pulse on
+            loads = sink == WordSink.GAIN.value
+            assert gain_start == (loads and not loaded)
+            gain_start, loaded = bool(dut.passes__gain_start.value), loads
             gains += 4 * (loads and inputs["routes__gain_taken"])
             inputs["routes__gain_taken"] = int(loads and self.answers("gains"))
             # A pass's end: some cycles behind its begin, and its tokens' rows
@@ -225,7 +316,8 @@ class Board:
                 passing = False
                 self.steps += 1
             if dut.passes__clear.value:
-                log.append(("pass", step, gains))
+                args = unpack(LAYOUTS.pass_args, int(dut.passes__args.value))
+                log.append(("pass", step, gains, {name: args[name] for name in SETTINGS[step]}))
                 passing, gains = True, 0
                 if step == 0:
                     self.rows.clear()
@@ -234,7 +326,8 @@ class Board:
             for name, told in (("begin", "begins"), ("start", "starts")):
                 if getattr(dut, f"attention__{name}").value:
                     args = unpack(LAYOUTS.attention_args, int(dut.attention__args.value))
-                    log.append((f"attention {told}", args["position"], args["chunk"]))
+                    log.append((f"attention {told}", args["position"], args["chunk"],
+                                tuple(args[f"{name}_base"] for name in "kvs")))
             if dut.fetch__start.value:
                 assert not fetching
                 args = unpack(LAYOUTS.fetch_args, int(dut.fetch__args.value))
@@ -252,7 +345,10 @@ class Board:
                 in_two = (bool(args["two_steps"]), bool(args["drawn"]), args["low_page"]) if TWO_STEPS else ()
                 log.append(("head", args["vocab"], bool(args["dump"]), *of_all, *in_two))
                 # The LM head numbers the tokens for which it works.
-                self.lone = args["first"] if EVERY else 0
+                self.lone = args["first"] if EVERY else max(self.rows)
+                by_rows = EVERY and self.log[-2][4]
+                assert bool(dut.routes__for_lm_head.value) != by_rows
+                assert not EVERY or bool(dut.routes__for_all.value) == by_rows
                 heading = random.randint(1, 6)
                 inputs["lm_head__done"] = 0
             elif self.hold != "head":
@@ -272,8 +368,14 @@ class Board:
             if SAMPLER:
                 inputs["draw__busy"] = int(drawing > 0)
                 inputs["draw__pick"] = random.getrandbits(len(dut.draw__pick)) if drawing else drawn
+            # A step's end, and the next step
             if dut.crc__write.value:
                 log.append(("crc", int(dut.crc__step.value)))
+                assert still == CRC_CYCLES
+            if kept and dut.crc__clear.value:
+                assert kept == NEXT_CYCLES
+                kept = 0
+            kept = 1 if dut.crc__write.value else 0 if resetting else kept + (kept > 0)
             # Events
             if dut.event__valid.value and inputs["event__ready"]:
                 self.hear(int(dut.event__payload.value), inputs["counters__totals"])
@@ -374,12 +476,12 @@ async def runs_to_their_ends(dut):
         tokens, generate = prompt(random, length), (0, 1, 2, 5)[n // 5 % 4]
         if n % 10 == 9:
             tokens[random.randrange(length)] = BAD
-        ends = ()
+        # The first pick that counts, in the last place; or numbers of which a token has the lower bits.
+        pick = pick_of(tokens[-1], position + length - 1)
+        if SAMPLER and flags & StartFlags.SAMPLE:
+            pick = draw_of(pick, position + length)
+        ends = (pick + (1 << 31), pick + (1 << LAYOUTS.widths.token_id_bits))
         if n % 3 == 0 and generate:
-            # The first pick that counts, in the last place.
-            pick = pick_of(tokens[-1], position + length - 1)
-            if SAMPLER and flags & StartFlags.SAMPLE:
-                pick = draw_of(pick, position + length)
             ends = (VOCAB + 1, VOCAB + 2, VOCAB + 3, pick)
         args = StartArgs(position, length, generate, StartFlags(flags), chunk, ends=ends)
         seen.append((args, await board.whole(args, tokens)))
@@ -394,6 +496,25 @@ async def runs_to_their_ends(dut):
     await board.whole(StartArgs(0, LANES + 1, 2), [*prompt(random, LANES), BAD])
     assert board.events == [(DONE, LANES, QKV_STEP, DoneReason.NONFINITE)]
     report(cases=RUNS + 2)
+
+
+@cocotb.test()
+async def a_prompt_of_many_tokens(dut):
+    """All bits of ``feed`` count: the first pass is of all lanes, and all passes but the last are without the LM head."""
+    for name in ("run__start", "run__stop", "program__data", "passes__nonfinite", "reset__clean", "weights__idle"):
+        getattr(dut, name).value = 0
+    await reset(dut)
+    args = StartArgs(0, (1 << 15) + 1, 1)
+    dut.run__args.value, dut.run__start.value = int.from_bytes(args.pack(), "little"), 1
+    await FallingEdge(dut.clk)
+    dut.run__start.value = 0
+    passes = -(-args.feed // LANES)
+    await ClockCycles(dut.clk, passes)
+    await FallingEdge(dut.clk)
+    assert dut.weights__start.value and int(dut.weights__plain_tokens.value) == passes - 1
+    await ClockCycles(dut.clk, 3)
+    assert int(dut.routes__chunk.value) == LANES
+    report(cases=1)
 
 
 #: What does not answer when the stop comes: the last that the units saw before it, and the run's flags.

@@ -327,7 +327,8 @@ async def sums_to_their_pipeline(dut):
 @cocotb.test()
 async def sums_of_all_tokens_to_the_lm_head(dut):
     """Rows of each number of tokens: the streams take turns, an odd row ends with the first stream and begins there again.  A
-    stream that is not asked waits.  Of one token, and of the last one alone, the first stream's sums."""
+    stream that is not asked waits.  Of one token, and of the last one alone, the first stream's sums.  A row that a run's end
+    cuts off counts for nothing in the next pass."""
     await reset(dut)
     random, sums = rng("turns"), 0
     for port in (*of_each("engine__{}__valid", "engine__{}__payload", "out__{}__ready"), "fetch__valid", "attention__valid"):
@@ -337,6 +338,8 @@ async def sums_of_all_tokens_to_the_lm_head(dut):
         dut.source.value, dut.last_token.value = AccSource.NONE.value, tokens - 1
         dut.for_all.value, dut.for_lm_head.value = int(every), int(not every)
         order = [t for _ in range(6) for t in range(tokens)] if every else [0] * 6
+        if every and case % 3 == 0:
+            del order[-random.randint(1, tokens):]
         waiting = [[(row, t) for row in range(6) for t in range(i, tokens, STREAMS)] for i in PIPELINES]
         for turn, token in enumerate(order):
             stream, taken = token % STREAMS, False

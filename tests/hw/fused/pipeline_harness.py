@@ -236,10 +236,12 @@ class Harness:
                     for first in range(0, n, tile) for token, (values, scales, biases) in zip(self.tokens, accs, strict=True)
                     for i in range(first, min(first + tile, n))]
         task = cocotb.start_soon(self.acc.send_all(payloads))
-        cycles = 0
+        cycles, settling = 0, False
         while not dut.control__done.value:
+            settling = dut.settling.value
             await FallingEdge(dut.clk)
             cycles += 1
+        assert settling and not dut.settling.value, "the end of a pass is not marked, or its end is late"
         await task
         await FallingEdge(dut.clk)
         return cycles
@@ -295,6 +297,7 @@ class Harness:
         task = cocotb.start_soon(self.codes.recv_n(len(expected)))
         cycles = 0
         while not dut.codes__valid.value:
+            assert dut.settling.value, "a quantise pass is not marked"
             await FallingEdge(dut.clk)
             cycles += 1
         assert again or cycles + 1 >= FIRST_CODE, "a code before the command processor has a layer's caches"

@@ -5,8 +5,10 @@
 from itertools import pairwise
 
 import cocotb
+from cocotb.triggers import FallingEdge
 from pipeline_harness import LAYOUTS, TOKENS, Harness, bench
 
+from hw.core.steps import RESET_CYCLES
 from hw.fused.scales import SCALE_INTERVAL
 from sim.cocotb_streams import report, report_point, report_shares
 from tellme.spec.formats import BINARY16 as F
@@ -195,3 +197,36 @@ async def infinity_raises_nonfinite(dut):
     await h.run_pass(Epilogue.STORE, [([1, 1 << 30, 1], [Scale(2047, 0)] * 3, [0] * 3) for _ in TOKENS])
     assert h.nonfinite and h.seen[1] == F.inf
     report_point("refused: an infinity")
+
+
+@cocotb.test()
+async def nothing_moves_behind_a_reset(dut):
+    """A reset as long as the command processor's, in the midst of passes with infinities: nothing is shown or leaves behind it,
+    and the passes that follow are right.  A pipeline without a token is done at once."""
+    outputs = [getattr(dut, name) for name in ("control__nonfinite", "settling", "codes__valid", "heads__valid")]
+    for epilogue in Epilogue:
+        h = await Harness(dut).bring_up()
+        running = cocotb.start_soon(h.run_pass(epilogue, [([1 << 20] * 32, [Scale(2047, 9)] * 32, [F.inf] * 32) for _ in TOKENS],
+                                               rope_rows=32))
+        for _ in range(16 * len(TOKENS)):
+            await FallingEdge(dut.clk)
+        running.cancel()
+        dut.rst.value = dut.codes__ready.value = dut.heads__ready.value = 1
+        for _ in range(RESET_CYCLES):
+            await FallingEdge(dut.clk)
+        dut.rst.value = dut.acc__valid.value = 0
+        for token in (0, TOKENS[0]):
+            dut.monitor_token.value = token
+            for _ in range(RESET_CYCLES):
+                assert not int(dut.monitor.value) & 1 and not any(port.value for port in outputs), epilogue
+                await FallingEdge(dut.clk)
+    h = await Harness(dut).bring_up()
+    await h.store(16)
+    await h.quantised()
+    assert not h.nonfinite
+    dut.chunk.value = 0
+    await h.pulse("control__clear")
+    for _ in range(RESET_CYCLES):
+        assert dut.control__done.value and not dut.settling.value
+        await FallingEdge(dut.clk)
+    report(cases=len(Epilogue))
