@@ -138,6 +138,7 @@ async def a_sweep_that_finds_nothing(dut):
     chip.answers[2] = 10
     await ready(dut)
     assert found(dut) == {"beats": 10, "phase": 2, "window": 1, "failed": 0} and chip.phase == 2
+    assert chip.reads == TRIALS * (2 * 2 * PHASES + 1), "each sweep walks the circle twice"
     report_point("refused: a chip that answers in no phase")
 
 

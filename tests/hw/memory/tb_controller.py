@@ -30,7 +30,7 @@ from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
 from tests.hw.layouts import pack, unpack
 from tests.hw.memory.parts import SdramMemory
-from tests.hw.memory.short_bursts import short_bursts
+from tests.hw.memory.short_bursts import address_bits, short_bursts
 from tests.hw.memory_model import Dfi
 
 #: One client a port, none of which is reset.
@@ -314,6 +314,13 @@ async def priority_of_attention_reads(dut):
     assert await read(dut, "attention_read", 1024, 16) == list(range(1024, 1040))
     assert dut_cycles(dut) - start < 100
     assert await weights == list(range(2048))
+
+
+@cocotb.test()
+async def each_bit_of_an_address_counts(dut):
+    """Words at addresses that differ in one bit, of all that the chip has, are words of their own."""
+    await bring_up(dut)
+    await address_bits(dut, bits=13 + 2 + TIMING.column_bits - 1, lanes=1, write=write, read=read)
 
 
 @cocotb.test()

@@ -7,7 +7,7 @@ from cocotb.utils import get_sim_time
 from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, busy_cycles, rows_a_step, run, tokens_of
 
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, report, report_note, report_point, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_note, report_point, reset, rng
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
@@ -90,6 +90,16 @@ async def stalls_90(dut):
     await reset(dut)
     random = rng("stalls")
     await run(dut, [Case(random, 18, 26, t) for t in tokens_of(TOKENS)], idle=0.9, stall=0.9)
+
+
+@cocotb.test()
+async def sums_leave_before_the_next_matrix(dut):
+    """Words come slowly and sums leave at once, so that behind a matrix's last step there is a moment in which no sum waits: the
+    next matrix does not begin before the last sum has left."""
+    await reset(dut)
+    random = rng("slow")
+    await run(dut, [Case(random, 18, 26, t) for t in (*tokens_of(TOKENS), 1)], words=StreamSource(dut, "words", idle=0.9,
+                                                                                                   rng=rng("words")))
 
 
 @cocotb.test()
