@@ -93,7 +93,8 @@ TB = """
 `timescale 1ns / 1ps
 module tb_top({ports},
     input [31:0] flight0, flight1, input [1:0] position0, position1, unlock, output [31:0] broken, output reg [511:0] last,
-    output [4:0] steps, output reg tick, output reg [27:0] pins, output reg [31:0] beats, output reg [3:0] masks, output reg wrote
+    output [4:0] steps, output locked, output reg tick,
+    output reg [27:0] pins, output reg [31:0] beats, output reg [3:0] masks, output reg wrote
 );
     reg [17:0] fpga_dq = 0, fpga_drives = 0;
     wire [15:0] q;
@@ -117,6 +118,7 @@ module tb_top({ports},
         if (unlock[1]) dut.clocks.dll.count = 0;
     end
     assign steps = {{dut.clocks.freeze, dut.clocks.stop, dut.clocks.reset, dut.clocks.pause, dut.clocks.update}};
+    assign locked = dut.clocks.dll.LOCK;
     assign broken = ecp5_ddr3::broken;
     always @(ecp5_ddr3::broken) begin
         last = 0;

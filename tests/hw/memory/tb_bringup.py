@@ -92,6 +92,7 @@ async def bring_up(dut, answers):
 
 async def ready(dut):
     for _ in range(LIMIT):
+        assert bool(found(dut)["beats"]) == bool(dut.ready.value), "there is a latency from the first ready cycle on"
         if dut.ready.value:
             return
         await FallingEdge(dut.clk)
@@ -125,6 +126,17 @@ async def the_middle_of_the_longest_run(dut):
     for point in POINTS[:3]:
         report_point(point)
     report(cases=len(cases))
+
+
+@cocotb.test()
+async def the_pattern_tries_each_line(dut):
+    """Both levels and both directions of change on each data line, no two beats alike; and all lines change at the same time,
+    from one beat of a word to the other."""
+    assert len(PATTERN) == len(set(PATTERN)) == 8
+    for line in range(16):
+        levels = [beat >> line & 1 for beat in PATTERN]
+        assert {(0, 1), (1, 0)} <= set(zip(levels, levels[1:], strict=False)), line
+    assert all(first ^ second == 0xFFFF for first, second in zip(PATTERN[::2], PATTERN[1::2], strict=True))
 
 
 @cocotb.test()

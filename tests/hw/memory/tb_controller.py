@@ -67,6 +67,8 @@ class Bus:
         self.chip = Chip(timing=TIMING, mhz=MHZ, power_up_us=2.0)
         self.dfi = Dfi(dut, self.chip, wire_beats=READ_BEATS - 3)
         self.words = self.busy = self.refreshes = self.cycles = 0
+        #: Cycles of the refreshes.
+        self.refreshed = []
 
     @clocked
     async def run(self):
@@ -74,7 +76,9 @@ class Bus:
             await settled()
             _, pins = self.dfi.clock()
             self.cycles += 1
-            self.refreshes += pins & COMMAND == REFRESH
+            if pins & COMMAND == REFRESH:
+                self.refreshes += 1
+                self.refreshed.append(self.cycles)
             await FallingEdge(self._clk)
 
 
@@ -265,6 +269,9 @@ async def refresh_goes_on_under_load(dut):
     wanted = (bus.cycles - first) * 2000 / MHZ / 7812.5
     assert wanted > 2 * REFRESH_GROUP
     assert bus.refreshes >= wanted // REFRESH_GROUP * REFRESH_GROUP, "each group that is due is done"
+    gaps = {b - a for a, b in zip(bus.refreshed, bus.refreshed[1:], strict=False)}
+    # Between two groups many cycles lie.
+    assert {gap for gap in gaps if gap < 100} == {-(-TIMING.clocks(TIMING.trfc, MHZ) // 2)}, "a group takes what the chip wants"
 
 
 @cocotb.test()

@@ -200,6 +200,8 @@ class Sequence:
 
     async def watch(self):
         before = 0
+        await RisingEdge(self.dut.locked)
+        self.locked = get_sim_time("ps")
         while True:
             await Edge(self.dut.steps)
             now = int(self.dut.steps.value)
@@ -212,6 +214,8 @@ class Sequence:
         """One sequence ends now."""
         step = STEP_CYCLES * REFERENCE_NS * 1000
         begin = self.times["freeze"][0]
+        # From the lock's edge two registers, and one behind the comparison.
+        assert 0 <= begin - self.locked - step - 2 * REFERENCE_NS * 1000 < REFERENCE_NS * 1000
         assert {name: [(at - begin) / step for at in edges] for name, edges in self.times.items()} == {
             "freeze": [0, 5], "stop": [1, 4], "reset": [2, 3], "pause": [6, 9], "update": [7, 8]}
         assert (get_sim_time("ps") - begin) / step == 10

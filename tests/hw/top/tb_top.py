@@ -755,9 +755,11 @@ async def stops_at_any_step(dut):
     golden.write(where, struct.pack("<4H", *scales))
     (kind, want), = golden.start(StartArgs(0, 1, 1))
     assert (kind, want.logit, want.id) == (EventType.DONE, DoneReason.NONFINITE, 0)
+    assert not dut.failed.value
     await start(host, StartArgs(0, 1, 1))
     kind, got = await event(host)
     assert (kind, got.position, got.id, got.logit) == (PacketType.DONE, want.position, want.id, want.logit)
+    assert dut.failed.value, "the LED tells"
     report_point("end: NONFINITE")
     report(cases=cases)
 
