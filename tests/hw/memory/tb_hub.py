@@ -306,6 +306,32 @@ async def requests_of_a_shared_port_are_whole(dut):
 
 
 @cocotb.test()
+async def clean_until_a_request_is_taken(dut):
+    """``clean`` falls in the cycle behind the one in which a request of a guarded client is taken."""
+    memory = await bring_up(dut)
+    for client in [c for c in CLIENTS if c.guarded]:
+        addr, count = draw(client, rng(client.name))
+        own = lanes(client)[0]
+        payload, valid, ready = (getattr(dut, f"{client.name}__req__{part}") for part in ("payload", "valid", "ready"))
+        payload.value, valid.value, taken = pack(RequestLayout(SPEC), addr=addr, len=count), 1, False
+        while not taken:
+            await settled()
+            assert dut.clean.value, client.name
+            taken = bool(ready.value)
+            await FallingEdge(dut.clk)
+        valid.value = 0
+        await settled()
+        assert not dut.clean.value, client.name
+        await FallingEdge(dut.clk)
+        if client.mode == "read":
+            assert await StreamSink(dut, f"{client.name}__data").recv_n(count // own) == gather(memory.words, addr, count, own)
+        else:
+            await StreamSource(dut, f"{client.name}__data").send_all(gather(memory.words, addr, count, own))
+        await until(dut, lambda: dut.clean.value)
+    report(cases=sum(client.guarded for client in CLIENTS))
+
+
+@cocotb.test()
 async def drained_clients_begin_anew(dut):
     """Guarded clients vanish in the middle of anything; the others do not notice, and the next requests are served right."""
     memory = await bring_up(dut, stall=0.2)
