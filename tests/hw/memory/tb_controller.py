@@ -56,7 +56,7 @@ READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
 READS = [c.name for c in CLIENTS if c.mode == "read"]
 WRITES = [c.name for c in CLIENTS if c.mode == "write"]
 PINS = StructLayout(Chip.PINS)
-COMMAND, REFRESH = pack(PINS, cs=1, ras=1, cas=1, we=1), pack(PINS, cs=1, ras=1, cas=1)
+COMMAND, REFRESH, ACTIVE = pack(PINS, cs=1, ras=1, cas=1, we=1), pack(PINS, cs=1, ras=1, cas=1), pack(PINS, cs=1, ras=1)
 
 
 class Bus:
@@ -66,7 +66,7 @@ class Bus:
         self._clk = dut.clk
         self.chip = Chip(timing=TIMING, mhz=MHZ, power_up_us=2.0)
         self.dfi = Dfi(dut, self.chip, wire_beats=READ_BEATS - 3)
-        self.words = self.busy = self.refreshes = self.cycles = 0
+        self.words = self.busy = self.refreshes = self.opened = self.cycles = 0
         #: Cycles of the refreshes.
         self.refreshed = []
 
@@ -76,6 +76,7 @@ class Bus:
             await settled()
             _, pins = self.dfi.clock()
             self.cycles += 1
+            self.opened += pins & COMMAND == ACTIVE
             if pins & COMMAND == REFRESH:
                 self.refreshes += 1
                 self.refreshed.append(self.cycles)
@@ -253,19 +254,28 @@ def dut_cycles(dut):
 
 @cocotb.test()
 async def refresh_goes_on_under_load(dut):
-    """Refreshes come at the chip's rate while a port reads without a pause."""
+    """Refreshes come at the chip's rate while ports read without a pause, each in a row of its own; and behind a group of
+    refreshes each of these rows is opened again, and no other one."""
     bus = await bring_up(dut)
     # The next request waits while one is in work.
     asks, gives = StreamSource(dut, "attention_write__req"), StreamSource(dut, "attention_write__data")
-    cocotb.start_soon(asks.send_all([request(0, 1024), request(1024, 1024)]))
-    await gives.send_all(range(2048))
+    rows = {port: (4 * row + bank) * 256 for port, row, bank in zip(READS, (0, 1, 2), (0, 1, 3), strict=True)}
+    cocotb.start_soon(asks.send_all([request(addr, 256) for addr in rows.values()]))
+    await gives.send_all(range(256 * len(rows)))
     while not dut.attention_write__idle.value:
         await FallingEdge(dut.clk)
-    bus.refreshes, first = 0, bus.cycles
-    req, data = StreamSource(dut, "weights__req"), StreamSink(dut, "weights__data")
-    cocotb.start_soon(req.send_all([request(0, 2048)] * 9))
-    for _ in range(9):
-        assert await data.recv_n(2048) == list(range(2048))
+    bus.refreshes, bus.opened, first = 0, 0, bus.cycles
+
+    async def reader(n, port):
+        data = StreamSink(dut, f"{port}__data")
+        cocotb.start_soon(StreamSource(dut, f"{port}__req").send_all([request(rows[port], 256)] * 24))
+        for _ in range(24):
+            assert await data.recv_n(256) == list(range(256 * n, 256 * (n + 1)))
+
+    for task in [cocotb.start_soon(reader(n, port)) for n, port in enumerate(rows)]:
+        await task
+    begun = [b for a, b in zip([first, *bus.refreshed], bus.refreshed, strict=False) if b - a > 100 and b > first]
+    assert bus.opened <= len(rows) * (1 + len(begun)), (bus.opened, begun)
     wanted = (bus.cycles - first) * 2000 / MHZ / 7812.5
     assert wanted > 2 * REFRESH_GROUP
     assert bus.refreshes >= wanted // REFRESH_GROUP * REFRESH_GROUP, "each group that is due is done"
