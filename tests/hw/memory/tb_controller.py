@@ -56,7 +56,7 @@ READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
 READS = [c.name for c in CLIENTS if c.mode == "read"]
 WRITES = [c.name for c in CLIENTS if c.mode == "write"]
 PINS = StructLayout(Chip.PINS)
-COMMAND, REFRESH, ACTIVE = pack(PINS, cs=1, ras=1, cas=1, we=1), pack(PINS, cs=1, ras=1, cas=1), pack(PINS, cs=1, ras=1)
+COMMAND, PRECHARGE, ACTIVE, REFRESH = (pack(PINS, cs=1, ras=1, cas=cas, we=we) for cas, we in ((1, 1), (0, 1), (0, 0), (1, 0)))
 
 
 class Bus:
@@ -66,7 +66,7 @@ class Bus:
         self._clk = dut.clk
         self.chip = Chip(timing=TIMING, mhz=MHZ, power_up_us=2.0)
         self.dfi = Dfi(dut, self.chip, wire_beats=READ_BEATS - 3)
-        self.words = self.busy = self.refreshes = self.opened = self.cycles = 0
+        self.words = self.busy = self.refreshes = self.opened = self.closed = self.cycles = 0
         #: Cycles of the refreshes.
         self.refreshed = []
 
@@ -77,6 +77,7 @@ class Bus:
             _, pins = self.dfi.clock()
             self.cycles += 1
             self.opened += pins & COMMAND == ACTIVE
+            self.closed += pins & COMMAND == PRECHARGE
             if pins & COMMAND == REFRESH:
                 self.refreshes += 1
                 self.refreshed.append(self.cycles)
@@ -282,6 +283,24 @@ async def refresh_goes_on_under_load(dut):
     gaps = {b - a for a, b in zip(bus.refreshed, bus.refreshed[1:], strict=False)}
     # Between two groups many cycles lie.
     assert {gap for gap in gaps if gap < 100} == {-(-TIMING.clocks(TIMING.trfc, MHZ) // 2)}, "a group takes what the chip wants"
+
+
+@cocotb.test()
+async def a_burst_that_begins_in_a_refresh(dut):
+    """It waits for the refresh's end, and then its row is opened, and no other one."""
+    bus = await bring_up(dut)
+    rows = [0, (4 + 1) * 256]
+    for addr in rows:
+        await write(dut, "host_write", addr, range(addr, addr + 16))
+    for n in range(6):
+        # Nobody wants anything, so that a refresh that is due begins at once.  It closes all rows.
+        opened, closed = bus.opened, bus.closed
+        while bus.closed == closed:
+            await FallingEdge(dut.clk)
+        addr = rows[n % 2]
+        assert await read(dut, "host_read", addr, 16) == list(range(addr, addr + 16))
+        assert bus.opened == opened + 1, n
+    report(cases=6)
 
 
 @cocotb.test()
