@@ -33,11 +33,13 @@ WRONG = ("nothing", "broken", "short", "jitter", "late")
 
 
 class Chip:
-    """Counts the steps of its clock.  ``answers``: of each phase the latency in beats, or how the answer is wrong."""
+    """Counts the steps of its clock.  ``answers``: of each phase the latency in beats, or how the answer is wrong.  ``waits``: of
+    each phase that is left behind its READs the cycles from the last of them to the step."""
 
     def __init__(self, dut, random):
         self.dut, self.random, self.answers = dut, random, [8] * PHASES
         self.phase = self.steps = self.reads = 0
+        self.waits = []
         self.task = cocotb.start_soon(self.run())
 
     def answer(self, trial):
@@ -48,7 +50,7 @@ class Chip:
         return [0xFFFF] * latency + list({"nothing": (), "broken": broken, "short": PATTERN[:-1]}.get(how, PATTERN))
 
     async def run(self):
-        dut, beats, before, stepped = self.dut, [], 0, 0
+        dut, beats, before, stepped, since = self.dut, [], 0, 0, None
         while True:
             dut.rdata.value = sum(beat << 16 * half for half, beat in enumerate((beats + [0xFFFF, 0xFFFF])[:2]))
             await settled()
@@ -60,6 +62,10 @@ class Chip:
                 self.reads += 1
             before = (before + 1) % 4 if reads else 0
             beats = beats[2:]
+            since = 0 if reads else None if since is None else since + 1
+            if dut.phase_step.value and since is not None:
+                self.waits.append(since)
+                since = None
             self.steps += stepped and not dut.phase_step.value
             self.phase = self.steps % PHASES
             stepped = int(dut.phase_step.value)
@@ -122,6 +128,10 @@ async def the_middle_of_the_longest_run(dut):
         assert chip.phase == found(dut)["phase"]
         swept = PHASES if found(dut)["window"] == PHASES else 2 * PHASES
         assert chip.reads == TRIALS * (swept + 1), (answers, chip.reads)
+        # Each phase takes the same time.  The choice behind the last one takes three decisions more, of two cycles each; if the
+        # phase is not the chosen one.
+        assert len(chip.waits) in (swept - 1, swept) and len(set(chip.waits[:swept - 1])) == 1
+        assert chip.waits[swept - 1:] in ([], [chip.waits[0] + 6]), chip.waits
         chip.task.cancel()
     for point in POINTS[:3]:
         report_point(point)
