@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
 
 from hw.tlmm.study.kinds import BEST_TABLE, KINDS
+from hw.tlmm.tree import stages
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
 from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS
@@ -154,6 +155,15 @@ async def slices_in_turn(dut, pick, idle):
         following = places[(n + 1) % len(places)]
         await driver.build(*following, 1 - buffer, steps)
     report(cases=driver.cases)
+
+
+@cocotb.test()
+async def registers_of_a_sum(dut):
+    """As many as a tree of adders has levels; one more, for the +1 that is left over, where every adder of the tree has two
+    operands: for 2**n terms."""
+    for terms in range(2, 41):
+        levels = (terms - 1).bit_length()
+        assert stages(terms) == levels + (terms == 1 << levels), terms
 
 
 @cocotb.test()
