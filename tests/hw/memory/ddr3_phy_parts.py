@@ -92,8 +92,9 @@ class Rig(wiring.Component):
 TB = """
 `timescale 1ns / 1ps
 module tb_top({ports},
-    input [31:0] flight0, flight1, input [1:0] position0, position1, output [31:0] broken, output reg [511:0] last,
-    output [4:0] steps, output reg tick, output reg [27:0] pins, output reg [31:0] beats, output reg [3:0] masks, output reg wrote
+    input [31:0] flight0, flight1, input [1:0] position0, position1, unlock, output [31:0] broken, output reg [511:0] last,
+    output [4:0] steps, output locked, output reg tick,
+    output reg [27:0] pins, output reg [31:0] beats, output reg [3:0] masks, output reg wrote
 );
     reg [17:0] fpga_dq = 0, fpga_drives = 0;
     wire [15:0] q;
@@ -110,7 +111,14 @@ module tb_top({ports},
         chip.pair_new = 0;
         tick = ~tick;
     end
+    // While a bit of unlock is high, a lock is lost: 0, the PLL's; 1, DDRDLLA's, which locks again while its clock runs.
+    always @(unlock[0]) if ($realtime > 0) dut.clocks.pll.LOCK = !unlock[0];
+    always @(unlock[1]) if ($realtime > 0) begin
+        dut.clocks.dll.LOCK <= !unlock[1];
+        if (unlock[1]) dut.clocks.dll.count = 0;
+    end
     assign steps = {{dut.clocks.freeze, dut.clocks.stop, dut.clocks.reset, dut.clocks.pause, dut.clocks.update}};
+    assign locked = dut.clocks.dll.LOCK;
     assign broken = ecp5_ddr3::broken;
     always @(ecp5_ddr3::broken) begin
         last = 0;

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The tellme authors
 # SPDX-License-Identifier: BSD-2-Clause
-"""For the benches of the memories' controllers: bursts of a few words of all ports at once, in few rows."""
+"""For the benches of the memories' controllers: bursts of a few words, of all ports at once in few rows, and all over a chip."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge
 
 from sim.cocotb_streams import StreamSink, StreamSource, report, rng
 
-__all__ = ["short_bursts"]
+__all__ = ["address_bits", "short_bursts"]
 
 #: Words of 32 bits that are used at a place of a row, from one such place to the next, and requests of a port.
 WORDS, APART, REQUESTS = 32, 64, 60
@@ -68,3 +68,17 @@ async def short_bursts(dut: Any, *, rows: Sequence[int], reads: Mapping[str, int
     for first in [row + APART * (n + 1) for row in rows for n in range(len(writes))]:
         assert await read(dut, next(iter(reads)), first, WORDS) == [memory[first + k] for k in range(WORDS)], first
     report(cases=REQUESTS * len(tasks))
+
+
+async def address_bits(dut: Any, *, bits: int, lanes: int, write: Callable[..., Awaitable[None]],
+                       read: Callable[..., Awaitable[list[int]]]) -> None:
+    """Write ``lanes`` words of 32 bits at address 0, and at each address of ``bits`` bits with one bit set, of those that are
+    multiples of ``lanes``; then read all."""
+    random = rng("bits")
+    places = {addr: [random.getrandbits(32) for _ in range(lanes)]
+              for addr in (0, *(1 << bit for bit in range(lanes.bit_length() - 1, bits)))}
+    for addr, words in places.items():
+        await write(dut, "host_write", addr, words)
+    for addr, words in places.items():
+        assert await read(dut, "host_read", addr, lanes) == words, hex(addr)
+    report(cases=len(places))

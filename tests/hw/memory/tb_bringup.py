@@ -33,11 +33,13 @@ WRONG = ("nothing", "broken", "short", "jitter", "late")
 
 
 class Chip:
-    """Counts the steps of its clock.  ``answers``: of each phase the latency in beats, or how the answer is wrong."""
+    """Counts the steps of its clock.  ``answers``: of each phase the latency in beats, or how the answer is wrong.  ``waits``: of
+    each phase that is left behind its READs the cycles from the last of them to the step."""
 
     def __init__(self, dut, random):
         self.dut, self.random, self.answers = dut, random, [8] * PHASES
         self.phase = self.steps = self.reads = 0
+        self.waits = []
         self.task = cocotb.start_soon(self.run())
 
     def answer(self, trial):
@@ -48,7 +50,7 @@ class Chip:
         return [0xFFFF] * latency + list({"nothing": (), "broken": broken, "short": PATTERN[:-1]}.get(how, PATTERN))
 
     async def run(self):
-        dut, beats, before, stepped = self.dut, [], 0, 0
+        dut, beats, before, stepped, since = self.dut, [], 0, 0, None
         while True:
             dut.rdata.value = sum(beat << 16 * half for half, beat in enumerate((beats + [0xFFFF, 0xFFFF])[:2]))
             await settled()
@@ -60,6 +62,10 @@ class Chip:
                 self.reads += 1
             before = (before + 1) % 4 if reads else 0
             beats = beats[2:]
+            since = 0 if reads else None if since is None else since + 1
+            if dut.phase_step.value and since is not None:
+                self.waits.append(since)
+                since = None
             self.steps += stepped and not dut.phase_step.value
             self.phase = self.steps % PHASES
             stepped = int(dut.phase_step.value)
@@ -92,6 +98,7 @@ async def bring_up(dut, answers):
 
 async def ready(dut):
     for _ in range(LIMIT):
+        assert bool(found(dut)["beats"]) == bool(dut.ready.value), "there is a latency from the first ready cycle on"
         if dut.ready.value:
             return
         await FallingEdge(dut.clk)
@@ -121,10 +128,25 @@ async def the_middle_of_the_longest_run(dut):
         assert chip.phase == found(dut)["phase"]
         swept = PHASES if found(dut)["window"] == PHASES else 2 * PHASES
         assert chip.reads == TRIALS * (swept + 1), (answers, chip.reads)
+        # Each phase takes the same time.  The choice behind the last one takes three decisions more, of two cycles each; if the
+        # phase is not the chosen one.
+        assert len(chip.waits) in (swept - 1, swept) and len(set(chip.waits[:swept - 1])) == 1
+        assert chip.waits[swept - 1:] in ([], [chip.waits[0] + 6]), chip.waits
         chip.task.cancel()
     for point in POINTS[:3]:
         report_point(point)
     report(cases=len(cases))
+
+
+@cocotb.test()
+async def the_pattern_tries_each_line(dut):
+    """Both levels and both directions of change on each data line, no two beats alike; and all lines change at the same time,
+    from one beat of a word to the other."""
+    assert len(PATTERN) == len(set(PATTERN)) == 8
+    for line in range(16):
+        levels = [beat >> line & 1 for beat in PATTERN]
+        assert {(0, 1), (1, 0)} <= set(zip(levels, levels[1:], strict=False)), line
+    assert all(first ^ second == 0xFFFF for first, second in zip(PATTERN[::2], PATTERN[1::2], strict=True))
 
 
 @cocotb.test()
@@ -138,6 +160,7 @@ async def a_sweep_that_finds_nothing(dut):
     chip.answers[2] = 10
     await ready(dut)
     assert found(dut) == {"beats": 10, "phase": 2, "window": 1, "failed": 0} and chip.phase == 2
+    assert chip.reads == TRIALS * (2 * 2 * PHASES + 1), "each sweep walks the circle twice"
     report_point("refused: a chip that answers in no phase")
 
 

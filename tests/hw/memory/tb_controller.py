@@ -30,7 +30,7 @@ from sim.testbench import Bench
 from tellme.spec.sdram import CHIPS, SLOWEST
 from tests.hw.layouts import pack, unpack
 from tests.hw.memory.parts import SdramMemory
-from tests.hw.memory.short_bursts import short_bursts
+from tests.hw.memory.short_bursts import address_bits, short_bursts
 from tests.hw.memory_model import Dfi
 
 #: One client a port, none of which is reset.
@@ -56,7 +56,7 @@ READ_BEATS = BEATS[os.environ.get("BEATS", "even")]
 READS = [c.name for c in CLIENTS if c.mode == "read"]
 WRITES = [c.name for c in CLIENTS if c.mode == "write"]
 PINS = StructLayout(Chip.PINS)
-COMMAND, REFRESH = pack(PINS, cs=1, ras=1, cas=1, we=1), pack(PINS, cs=1, ras=1, cas=1)
+COMMAND, PRECHARGE, ACTIVE, REFRESH = (pack(PINS, cs=1, ras=1, cas=cas, we=we) for cas, we in ((1, 1), (0, 1), (0, 0), (1, 0)))
 
 
 class Bus:
@@ -66,7 +66,9 @@ class Bus:
         self._clk = dut.clk
         self.chip = Chip(timing=TIMING, mhz=MHZ, power_up_us=2.0)
         self.dfi = Dfi(dut, self.chip, wire_beats=READ_BEATS - 3)
-        self.words = self.busy = self.refreshes = self.cycles = 0
+        self.words = self.busy = self.refreshes = self.opened = self.closed = self.cycles = 0
+        #: Cycles of the refreshes.
+        self.refreshed = []
 
     @clocked
     async def run(self):
@@ -74,7 +76,11 @@ class Bus:
             await settled()
             _, pins = self.dfi.clock()
             self.cycles += 1
-            self.refreshes += pins & COMMAND == REFRESH
+            self.opened += pins & COMMAND == ACTIVE
+            self.closed += pins & COMMAND == PRECHARGE
+            if pins & COMMAND == REFRESH:
+                self.refreshes += 1
+                self.refreshed.append(self.cycles)
             await FallingEdge(self._clk)
 
 
@@ -249,22 +255,52 @@ def dut_cycles(dut):
 
 @cocotb.test()
 async def refresh_goes_on_under_load(dut):
-    """Refreshes come at the chip's rate while a port reads without a pause."""
+    """Refreshes come at the chip's rate while ports read without a pause, each in a row of its own; and behind a group of
+    refreshes each of these rows is opened again, and no other one."""
     bus = await bring_up(dut)
     # The next request waits while one is in work.
     asks, gives = StreamSource(dut, "attention_write__req"), StreamSource(dut, "attention_write__data")
-    cocotb.start_soon(asks.send_all([request(0, 1024), request(1024, 1024)]))
-    await gives.send_all(range(2048))
+    rows = {port: (4 * row + bank) * 256 for port, row, bank in zip(READS, (0, 1, 2), (0, 1, 3), strict=True)}
+    cocotb.start_soon(asks.send_all([request(addr, 256) for addr in rows.values()]))
+    await gives.send_all(range(256 * len(rows)))
     while not dut.attention_write__idle.value:
         await FallingEdge(dut.clk)
-    bus.refreshes, first = 0, bus.cycles
-    req, data = StreamSource(dut, "weights__req"), StreamSink(dut, "weights__data")
-    cocotb.start_soon(req.send_all([request(0, 2048)] * 9))
-    for _ in range(9):
-        assert await data.recv_n(2048) == list(range(2048))
+    bus.refreshes, bus.opened, first = 0, 0, bus.cycles
+
+    async def reader(n, port):
+        data = StreamSink(dut, f"{port}__data")
+        cocotb.start_soon(StreamSource(dut, f"{port}__req").send_all([request(rows[port], 256)] * 24))
+        for _ in range(24):
+            assert await data.recv_n(256) == list(range(256 * n, 256 * (n + 1)))
+
+    for task in [cocotb.start_soon(reader(n, port)) for n, port in enumerate(rows)]:
+        await task
+    begun = [b for a, b in zip([first, *bus.refreshed], bus.refreshed, strict=False) if b - a > 100 and b > first]
+    assert bus.opened <= len(rows) * (1 + len(begun)), (bus.opened, begun)
     wanted = (bus.cycles - first) * 2000 / MHZ / 7812.5
     assert wanted > 2 * REFRESH_GROUP
     assert bus.refreshes >= wanted // REFRESH_GROUP * REFRESH_GROUP, "each group that is due is done"
+    gaps = {b - a for a, b in zip(bus.refreshed, bus.refreshed[1:], strict=False)}
+    # Between two groups many cycles lie.
+    assert {gap for gap in gaps if gap < 100} == {-(-TIMING.clocks(TIMING.trfc, MHZ) // 2)}, "a group takes what the chip wants"
+
+
+@cocotb.test()
+async def a_burst_that_begins_in_a_refresh(dut):
+    """It waits for the refresh's end, and then its row is opened, and no other one."""
+    bus = await bring_up(dut)
+    rows = [0, (4 + 1) * 256]
+    for addr in rows:
+        await write(dut, "host_write", addr, range(addr, addr + 16))
+    for n in range(6):
+        # Nobody wants anything, so that a refresh that is due begins at once.  It closes all rows.
+        opened, closed = bus.opened, bus.closed
+        while bus.closed == closed:
+            await FallingEdge(dut.clk)
+        addr = rows[n % 2]
+        assert await read(dut, "host_read", addr, 16) == list(range(addr, addr + 16))
+        assert bus.opened == opened + 1, n
+    report(cases=6)
 
 
 @cocotb.test()
@@ -314,6 +350,13 @@ async def priority_of_attention_reads(dut):
     assert await read(dut, "attention_read", 1024, 16) == list(range(1024, 1040))
     assert dut_cycles(dut) - start < 100
     assert await weights == list(range(2048))
+
+
+@cocotb.test()
+async def each_bit_of_an_address_counts(dut):
+    """Words at addresses that differ in one bit, of all that the chip has, are words of their own."""
+    await bring_up(dut)
+    await address_bits(dut, bits=13 + 2 + TIMING.column_bits - 1, lanes=1, write=write, read=read)
 
 
 @cocotb.test()

@@ -16,7 +16,7 @@ from sim.testbench import Bench
 from tellme.spec.ddr3 import CHIPS
 from tests.hw.layouts import pack
 from tests.hw.memory.ddr3_parts import SPEC, Ddr3Memory, Phy, Reader
-from tests.hw.memory.short_bursts import short_bursts
+from tests.hw.memory.short_bursts import address_bits, short_bursts
 
 #: One client a port, none of which is reset: three as wide as the memory, and the host's, which are half as wide.
 CLIENTS = [Client("weights", "read", 4, data_bits=64), Client("attention_read", "read", 1, data_bits=64),
@@ -39,7 +39,8 @@ RATES = ("sequential_rates", "random_reads_and_port_switches", "random_writes_be
 BENCHES = [
     bench("4Gb", "MT41K256M16", 400 / 3, 11,
           tests=("probes_before_the_hub", "traffic_full_rate", "traffic_stalls_10", "traffic_stalls_90",
-                 "words_next_to_a_write_stay", "priority_of_attention_reads", "short_bursts_in_two_rows", *RATES)),
+                 "words_next_to_a_write_stay", "priority_of_attention_reads", "each_bit_of_an_address_counts",
+                 "short_bursts_in_two_rows", *RATES)),
     # Other times in clocks, and the longest way back.
     bench("1Gb-150MHz", "MT41K64M16", 150.0, 24, zq_ms=OFTEN, tests=("traffic_full_rate", "calibrations_go_on")),
 ]
@@ -369,6 +370,7 @@ async def calibrations_go_on(dut):
     words = list(range(4096))
     await write(dut, "attention_write", 0, words)
     first, calibrations = phy.cycles, phy.count(0, 0, 1)
+    assert calibrations == 1, "none but the start's, before one is due"
     for _ in range(5):
         assert await read(dut, "weights", 0, 4096) == words
     await idle(dut, 11_000)
@@ -392,6 +394,14 @@ async def priority_of_attention_reads(dut):
     group = 8 * TIMING.clocks("trfc", MHZ) // 2 + 20
     assert cycles_now() - start < 100 + group
     assert await weights == words
+
+
+@cocotb.test()
+async def each_bit_of_an_address_counts(dut):
+    """Bursts at addresses that differ in one bit, of all that the chip has, are bursts of their own."""
+    await bring_up(dut)
+    # A column has 16 bits, an address is of words of 32 bits.
+    await address_bits(dut, bits=TIMING.row_bits + 3 + TIMING.column_bits - 1, lanes=4, write=write, read=read)
 
 
 @cocotb.test()

@@ -25,7 +25,8 @@ from tests.hw.memory.ddr3_phy_parts import CHIP, CK_MHZ, CLIENTS, START, sources
 #: In a simulator of its own, as it looks at the chip from its first clock on.
 RULES = "start_training_and_traffic_keep_the_chips_rules"
 TESTS = ("start_up_has_its_order_and_its_times", "training_finds_the_middle", "no_window_is_said",
-         "host_settings_take_the_place_of_the_training", "bursts_come_back_exactly", "without_pause_nothing_takes")
+         "host_settings_take_the_place_of_the_training", "bursts_come_back_exactly", "without_pause_nothing_takes",
+         "locks_that_are_lost")
 BENCHES = [
     Bench(name="pins", sources=sources, env={"DRAWS": "20"}, tests=TESTS, timeout_s=600),
     Bench(name="rules", sources=sources, tests=(RULES,), timeout_s=600,
@@ -35,6 +36,8 @@ BENCHES = [
 ]
 DRAWS = int(os.environ.get("DRAWS", 20))
 REFERENCE_NS = 10
+#: Bits of ``steps``.
+STEPS = ("update", "pause", "reset", "stop", "freeze")
 #: Of the chip's clock, ps: 150 MHz.
 T = 1e6 / 150
 
@@ -182,31 +185,55 @@ async def round_trip(board, random, *, bursts=8):
     return data, back
 
 
+class Sequence:
+    """Times of the edges of the start-up sequence, while the context lasts."""
+
+    def __init__(self, dut):
+        self.dut, self.times = dut, {}
+
+    def __enter__(self):
+        self.task = cocotb.start_soon(self.watch())
+        return self
+
+    def __exit__(self, *_):
+        self.task.cancel()
+
+    async def watch(self):
+        before = 0
+        await RisingEdge(self.dut.locked)
+        self.locked = get_sim_time("ps")
+        while True:
+            await Edge(self.dut.steps)
+            now = int(self.dut.steps.value)
+            for i, name in enumerate(STEPS):
+                if (before ^ now) >> i & 1:
+                    self.times.setdefault(name, []).append(get_sim_time("ps"))
+            before = now
+
+    def check(self):
+        """One sequence ends now."""
+        step = STEP_CYCLES * REFERENCE_NS * 1000
+        begin = self.times["freeze"][0]
+        # From the lock's edge two registers, and one behind the comparison.
+        assert 0 <= begin - self.locked - step - 2 * REFERENCE_NS * 1000 < REFERENCE_NS * 1000
+        assert {name: [(at - begin) / step for at in edges] for name, edges in self.times.items()} == {
+            "freeze": [0, 5], "stop": [1, 4], "reset": [2, 3], "pause": [6, 9], "update": [7, 8]}
+        assert (get_sim_time("ps") - begin) / step == 10
+
+
+async def level(dut, name, value):
+    """Until a signal of the sequence has this value."""
+    while int(dut.steps.value) >> STEPS.index(name) & 1 != value:
+        await Edge(dut.steps)
+
+
 @cocotb.test()
 async def start_up_has_its_order_and_its_times(dut):
     """Freeze, stop, reset and back, then pause, update and back, eight cycles of the reference clock a step."""
-    times = {}
-
-    async def watch():
-        before = 0
-        while True:
-            await Edge(dut.steps)
-            now = int(dut.steps.value)
-            for i, name in enumerate(("update", "pause", "reset", "stop", "freeze")):
-                if (before ^ now) >> i & 1:
-                    times.setdefault(name, []).append(get_sim_time("ps"))
-            before = now
-
-    task = cocotb.start_soon(watch())
     board = Board(dut)
-    await board.start()
-    end = get_sim_time("ps")
-    task.cancel()
-    step = STEP_CYCLES * REFERENCE_NS * 1000
-    begin = times["freeze"][0]
-    assert {name: [(at - begin) / step for at in edges] for name, edges in times.items()} == {
-        "freeze": [0, 5], "stop": [1, 4], "reset": [2, 3], "pause": [6, 9], "update": [7, 8]}
-    assert (end - begin) / step == 10
+    with Sequence(dut) as sequence:
+        await board.start()
+        sequence.check()
     assert dut.reset.value, "the fabric is in reset until the clocks are ready"
     while dut.reset.value:
         await RisingEdge(dut.sclk)
@@ -355,6 +382,32 @@ async def without_pause_nothing_takes(dut):
     lanes, failed, _ = await board.train()
     assert dut.done.value and not failed and lanes[0]["window"] == 4
     board.intact()
+    report(cases=2)
+
+
+@cocotb.test()
+async def locks_that_are_lost(dut):
+    """DDRDLLA's lock is told and disturbs nothing, neither later nor while its clock stands still in the sequence.  When the PLL
+    loses its lock, all begins anew."""
+    board = Board(dut)
+    await board.start()
+    assert dut.ready.value and not dut.lost.value and not dut.reset.value
+    dut.unlock.value = 0b10
+    await Timer(1, "us")
+    assert dut.ready.value and dut.lost.value and not dut.reset.value
+    with Sequence(dut) as sequence:
+        dut.unlock.value = 0b01
+        await Timer(200, "ns")
+        assert not dut.ready.value and not dut.lost.value and dut.reset.value
+        dut.unlock.value = 0
+        await with_timeout(level(dut, "stop", 1), 10, "us")
+        dut.unlock.value = 0b10
+        await with_timeout(level(dut, "stop", 0), 1, "us")
+        dut.unlock.value = 0
+        await with_timeout(RisingEdge(dut.ready), 10, "us")
+        sequence.check()
+    await Timer(1, "us")
+    assert dut.ready.value and not dut.lost.value and not dut.reset.value
     report(cases=2)
 
 

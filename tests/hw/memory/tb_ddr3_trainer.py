@@ -87,9 +87,10 @@ async def sweep(dut, *, again=True):
     raise AssertionError(f"no sweep has ended within {LIMIT} cycles")
 
 
-async def bring_up(dut):
+async def bring_up(dut, *, started=0):
     for name in ("probes__started", "probes__ready", "probes__moves", "probes__rvalid", "phy__burst", "again", "override"):
         getattr(dut, name).value = 0
+    dut.probes__started.value = started
     await reset(dut)
     memory = Memory(dut, rng("probes"))
     return memory, LanesTrainer(memory.works)
@@ -116,6 +117,29 @@ async def the_models_word(dut):
             assert int(dut.found.value) == model.found.pack() and dut.probes__done.value, (draw, works, overrides)
             await FallingEdge(dut.clk)
     report(cases=DRAWS)
+
+
+@cocotb.test()
+async def pauses_around_a_change(dut):
+    """READCLKSEL and slip change in the middle of 32 cycles of PAUSE, and the bus is quiet in the 16 cycles ahead of PAUSE and
+    while it is high.  The first PAUSE comes as soon as the bus was quiet for so long behind the start."""
+    await bring_up(dut, started=1)
+    dut.override.value = pack_overrides((None, None))
+    seen = []
+    for _ in range(2500):
+        await settled()
+        seen.append((bool(dut.phy__pause.value), int(dut.phy__lanes__0.value) | int(dut.phy__lanes__1.value) << 8,
+                     bool(dut.probes__valid.value or dut.probes__moves.value or dut.probes__rvalid.value)))
+        await FallingEdge(dut.clk)
+    pauses, lanes, bus = (list(column) for column in zip(*seen, strict=True))
+    rises = [at for at in range(1, len(seen)) if pauses[at] and not pauses[at - 1]]
+    changes = [at for at in range(1, len(seen)) if lanes[at] != lanes[at - 1]]
+    # The first setting that is tried is the one after reset.
+    assert changes == [at + 16 for at in rises[1:] if at + 16 < len(seen)] and len(changes) > 3
+    for at in rises[:-1]:
+        assert all(pauses[at:at + 32]) and not pauses[at + 32] and not any(bus[max(0, at - 16):at + 32]), at
+    assert rises[0] == 16
+    report(cases=len(changes))
 
 
 @cocotb.test()

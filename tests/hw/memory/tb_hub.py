@@ -168,8 +168,9 @@ async def read(dut, memory, client, requests, stall=0.0):
     return sum(count for _, count in asked), sink.low_share
 
 
-async def write(dut, memory, client, requests, idle=0.0):
-    """Requests with their words; when the port is idle the memory has them, and nothing else has changed."""
+async def write(dut, memory, client, requests, idle=0.0, rests=0.4):
+    """Requests with their words; when the port is idle the memory has them, and nothing else has changed.  The client waits for
+    that behind a share ``rests`` of the requests."""
     random = rng(client.name)
     source = StreamSource(dut, f"{client.name}__data", idle=idle, rng=random)
     asker = StreamSource(dut, f"{client.name}__req", rng=rng(client.name))
@@ -182,7 +183,7 @@ async def write(dut, memory, client, requests, idle=0.0):
         await asker.send(pack(RequestLayout(SPEC), addr=addr, len=count))
         await source.send_all(gather(want, addr, count, own))
         total += count
-        if number == requests - 1 or random.random() < 0.4:
+        if number == requests - 1 or random.random() < rests:
             await until(dut, lambda: getattr(dut, f"{client.name}__idle").value)
             assert {a: memory.words[a] for a in want} == want, client.name
             # Who asks at once again keeps the port, if no client of a higher priority has it too.
@@ -297,12 +298,40 @@ async def requests_of_a_shared_port_are_whole(dut):
     for mode in ("read", "write"):
         memory.bursts.clear()
         clients = [c for c in CLIENTS if c.guarded and c.mode == mode]
-        tasks = [cocotb.start_soon((read if mode == "read" else write)(dut, memory, c, 12, 0.1)) for c in clients]
+        # Who does not rest may keep the port for all requests.
+        tasks = [cocotb.start_soon(read(dut, memory, c, 12, 0.1) if mode == "read" else write(dut, memory, c, 12, 0.1, rests=0.8))
+                 for c in clients]
         for task in tasks:
             await task
         runs = [name for i, (name, _, _) in enumerate(memory.bursts) if i == 0 or memory.bursts[i - 1][0] != name]
         assert len(runs) > len(clients), f"they have not taken turns: {runs}"
     report(cases=12 * 5)
+
+
+@cocotb.test()
+async def clean_until_a_request_is_taken(dut):
+    """``clean`` falls in the cycle behind the one in which a request of a guarded client is taken."""
+    memory = await bring_up(dut)
+    for client in [c for c in CLIENTS if c.guarded]:
+        addr, count = draw(client, rng(client.name))
+        own = lanes(client)[0]
+        payload, valid, ready = (getattr(dut, f"{client.name}__req__{part}") for part in ("payload", "valid", "ready"))
+        payload.value, valid.value, taken = pack(RequestLayout(SPEC), addr=addr, len=count), 1, False
+        while not taken:
+            await settled()
+            assert dut.clean.value, client.name
+            taken = bool(ready.value)
+            await FallingEdge(dut.clk)
+        valid.value = 0
+        await settled()
+        assert not dut.clean.value, client.name
+        await FallingEdge(dut.clk)
+        if client.mode == "read":
+            assert await StreamSink(dut, f"{client.name}__data").recv_n(count // own) == gather(memory.words, addr, count, own)
+        else:
+            await StreamSource(dut, f"{client.name}__data").send_all(gather(memory.words, addr, count, own))
+        await until(dut, lambda: dut.clean.value)
+    report(cases=sum(client.guarded for client in CLIENTS))
 
 
 @cocotb.test()

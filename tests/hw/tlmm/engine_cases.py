@@ -210,9 +210,9 @@ async def run(dut, cases, *, idle=0.0, stall=0.0, late=0, words=None):
     report(cases=sum(case.rows * case.tokens for case in cases))
 
 
-async def busy_cycles(dut, case):
-    """Run a case; ``busy`` of each cycle."""
-    task = cocotb.start_soon(run(dut, [case]))
+async def busy_cycles(dut, case, **options):
+    """Run a case with these options; ``busy`` of each cycle."""
+    task = cocotb.start_soon(run(dut, [case], **options))
     busy = []
     while not task.done():
         await FallingEdge(dut.clk)

@@ -11,9 +11,10 @@ from amaranth.lib.wiring import In, Out
 from cocotb.triggers import FallingEdge
 
 from hw.tlmm.study.kinds import BEST_TABLE, KINDS
+from hw.tlmm.tree import stages
 from sim.cocotb_streams import report, reset, rng
 from sim.testbench import Bench
-from tellme.spec.packing import SLICE
+from tellme.spec.packing import SLICE, SLICE_BYTES, TRITS
 from tests.hw.layouts import pack, unpack
 
 COLS = 100
@@ -54,6 +55,8 @@ BENCHES = [Bench(name=f"{kind}-x{tokens}", build=lambda kind=kind, tokens=tokens
                          "x3 has the same tests, of three tokens" if tokens == 1 else "")
            for kind in KINDS for tokens in ((1, 3) if KINDS[kind].shared else (1,))]
 KIND, TOKENS = KINDS[os.environ.get("KIND", "g2")], int(os.environ.get("TOKENS", "1"))
+#: (units, trits of a unit) of the kinds that do not take bytes of five trits.
+UNITS = {"g3": (7, 3), "g3-full": (7, 3)}
 ROM = KIND.rom()
 ROM_BITS = max(max(ROM).bit_length(), 1)
 
@@ -128,6 +131,7 @@ def step_of(values, x):
 
 async def slices_in_turn(dut, pick, idle):
     """Slice after slice: the next buffer is built during the steps that use the buffer before, without a pause between slices."""
+    assert (KIND.units, KIND.trits) == UNITS.get(os.environ["KIND"], (SLICE_BYTES, TRITS)), "weights are packed otherwise"
     await reset(dut)
     dut.start.value = 0
     random = rng("dot")
@@ -151,6 +155,15 @@ async def slices_in_turn(dut, pick, idle):
         following = places[(n + 1) % len(places)]
         await driver.build(*following, 1 - buffer, steps)
     report(cases=driver.cases)
+
+
+@cocotb.test()
+async def registers_of_a_sum(dut):
+    """As many as a tree of adders has levels; one more, for the +1 that is left over, where every adder of the tree has two
+    operands: for 2**n terms."""
+    for terms in range(2, 41):
+        levels = (terms - 1).bit_length()
+        assert stages(terms) == levels + (terms == 1 << levels), terms
 
 
 @cocotb.test()

@@ -7,7 +7,7 @@ from cocotb.utils import get_sim_time
 from engine_cases import LANES, LEAST, MAX_COLS, STREAMS, TILE, TOKENS, Case, bench, busy_cycles, rows_a_step, run, tokens_of
 
 from hw.tlmm.kinds import PAIR_LANE
-from sim.cocotb_streams import PERIOD_NS, report, report_note, report_point, reset, rng
+from sim.cocotb_streams import PERIOD_NS, StreamSource, report, report_note, report_point, reset, rng
 from tellme.spec.packing import SLICE, SLICE_BYTES, pack_matrix, slices, tile_rows
 
 #: "narrow" and "wide" are of the narrowest and the widest numbers: an ffn of 6912 has 13,824 rows of gate and up.
@@ -93,6 +93,16 @@ async def stalls_90(dut):
 
 
 @cocotb.test()
+async def sums_leave_before_the_next_matrix(dut):
+    """Words come slowly and sums leave at once, so that behind a matrix's last step there is a moment in which no sum waits: the
+    next matrix does not begin before the last sum has left."""
+    await reset(dut)
+    random = rng("slow")
+    await run(dut, [Case(random, 18, 26, t) for t in (*tokens_of(TOKENS), 1)], words=StreamSource(dut, "words", idle=0.9,
+                                                                                                   rng=rng("words")))
+
+
+@cocotb.test()
 async def what_is_no_weight_counts_as_nothing(dut):
     """Weights after the last column are multiplied by zeros, even if codes were stored there before.  Bytes from 243 on are five
     zero weights."""
@@ -139,6 +149,16 @@ async def tables_wait_for_words(dut):
     await reset(dut)
     random = rng("late")
     await run(dut, [Case(random, rows, 40, t) for rows in (2, 4, 6, 8, 10) for t in tokens_of(TOKENS)], late=250)
+
+
+@cocotb.test()
+async def short_slices_follow_at_once(dut):
+    """Slices of four steps whose tables are there follow one another without a lost cycle."""
+    await reset(dut)
+    for tokens in tokens_of(TOKENS):
+        busy = await busy_cycles(dut, Case(rng("short"), 4 * rows_a_step(tokens), 2 * SLICE, tokens), late=250)
+        first = busy.index(1)
+        assert sum(busy) == sum(busy[first:first + 8]) == 8, (tokens, busy[first:first + 20])
 
 
 @cocotb.test()

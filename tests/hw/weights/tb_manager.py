@@ -277,6 +277,28 @@ async def fills_ahead_and_no_further(dut):
 
 
 @cocotb.test()
+async def a_full_buffer(dut):
+    """Requests of single words fill the buffer to its last place: it says that it holds 512 words, and asks for none until words
+    have left."""
+    segments = (Segment(0x1000, 8 * BURST), *(Segment(0x40 + 4 * i, 1) for i in range(60)))
+    await start(dut, segments)
+    words = memory(segments)
+    model = ReadModel(dut, "port", words, request=LAYOUTS.memory_request)
+    cocotb.start_soon(model.run())
+    dut.out__ready.value = 0
+    await begin(dut, 0)
+    for _ in range(2500):
+        await FallingEdge(dut.clk)
+        assert int(dut.level.value) <= 512
+    # Some words lie ahead of the reader.
+    assert int(dut.level.value) == 512 and 512 < model.count // 2 <= 516
+    sink = StreamSink(dut, "out")
+    expected = sequence(words, segments, 2, 0)
+    assert await sink.recv_n(len(expected)) == expected
+    report_point("limit: as many words as the buffer holds")
+
+
+@cocotb.test()
 async def one_word_a_cycle(dut):
     """Words in the buffer leave without a lost cycle."""
     await start(dut)
