@@ -3,6 +3,7 @@
 """The LM head of several tokens: logits, picks and the best 64 of each token against the specification, from sums."""
 
 import os
+from dataclasses import replace
 
 import cocotb
 from cocotb.triggers import FallingEdge
@@ -32,8 +33,10 @@ TOKENS, STREAMS, COMPACT = KINDS[KIND]
 
 
 def layouts_of_kind(name):
-    """Of a bench: ecpix5 has the sums, ids and addresses of the preset with the longest vectors, and words of 64 bits."""
-    return Layouts(preset("ecpix5-85f").widths) if name == "ecpix5" else layouts(*KINDS[name][:2])
+    """Of a bench: ecpix5 has the sums, ids and addresses of the preset with the longest vectors, and words of 64 bits; the preset
+    itself picks after a chunk's last token alone."""
+    tokens, streams, _ = KINDS[name]
+    return Layouts(replace(preset("ecpix5-85f").widths, head_tokens=tokens)) if name == "ecpix5" else layouts(tokens, streams)
 
 
 LAYOUTS = layouts_of_kind(KIND)
