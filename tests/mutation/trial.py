@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.mutants import SEED, copy_checkout, environment
 from tests.mutation.benches import UNMEASURED, Benches, Experience
-from tests.mutation.record import MutationError
+from tests.mutation.record import KILLED, MutationError
 from tests.mutation.rules import Mutant, statement
 from tests.mutation.worker import CORE
 
@@ -126,11 +126,14 @@ class Trials:
                 digest.update(b"\0" + path.relative_to(self._clean).as_posix().encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()[:20]
 
+    def _file(self, name: str) -> Path:
+        return self._kept / f"{name.replace('/', '--').replace(':', '-')}.json"
+
     def unchanged(self, name: str) -> dict[str, Any]:
         """Digests and lines without a mutant.  Raises MutationError if a bench does not elaborate."""
         with self._lock:
             if name not in self._known:
-                path = self._kept / f"{name.replace('/', '--').replace(':', '-')}.json"
+                path = self._file(name)
                 sources = self.sources_of(name)
                 found = json.loads(path.read_text()) if path.exists() else {}
                 if found.get("sources") != sources:
@@ -144,6 +147,23 @@ class Trials:
                 found["lines"] = {file: set(lines) for file, lines in found["lines"].items()}
                 self._known[name] = found
             return self._known[name]
+
+    def sound(self, name: str) -> None:
+        """A bench that killed a mutant has to pass without one, by the same seed.  Raises MutationError if it does not."""
+        known = self.unchanged(name)
+        with self._lock:
+            if known.get("sound"):
+                return
+            answers = list(self._surveyor.ask(do="trial", names=[name], most=1, known={name: {"rtlil": "", "verilog": ""}},
+                                              limits={name: limit_of(self._costs.get(name))}))
+            if self._stopped:
+                raise Stopped
+            if answers[-1]["end"] or answers[0].get("failed") != "":
+                raise MutationError(f"{answers[0].get('failed') or name} does not pass without a mutant either; mend the bench, "
+                                    "and run the mutants again that it killed, with --key")
+            known["sound"] = True
+            lines = {file: sorted(found) for file, found in known["lines"].items()}
+            self._file(name).write_text(json.dumps({**known, "lines": lines}))
 
     def runs(self, name: str, mutant: Mutant, lines: range) -> bool:
         """Whether a bench's elaboration runs the mutant's statement.  If not, the bench's Verilog is the same."""
@@ -163,6 +183,8 @@ class Trials:
         path.write_text(mutant.apply(source), "utf-8")
         try:
             result, cpu = self.judge(mutant, worker, statement(source, mutant.start), before)
+            if result["outcome"] in KILLED:
+                self.sound(result["bench"].partition(".")[0])
         except MutationError:
             if self._stopped:
                 raise Stopped from None

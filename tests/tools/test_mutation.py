@@ -327,6 +327,8 @@ class Scripted:
         if do == "survey":
             yield {"name": names[0], "rtlil": "r", "verilog": "v",
                    "lines": {} if names[0] in self.answers.get("away", ()) else {"hw/a.py": [1, 2]}}
+        elif self.tree.name == "clean":
+            yield {"name": names[0], "seen": "differs", "failed": self.answers.get("unsound", {}).get(names[0], "")}
         else:
             for number, name in enumerate(names):
                 if number == request["most"]:
@@ -393,6 +395,17 @@ def test_a_trial(answers, cpu, before, outcome, passed, asked, trials):
 def test_a_bench_that_is_asked_first(trials):
     found = trials({"v/x-7": {"seen": "differs", "failed": "v/x-7.t"}}, None, ["u/x-3", "v/x-7"])
     assert found.run(MUTANT)["bench"] == "v/x-7.t" and found._workers[0].asked == ["u/x-3", "v/x-7"]
+
+
+def test_a_bench_that_fails_without_a_mutant_kills_nothing(trials):
+    found = trials({"u/x-1": {"seen": "differs", "failed": "u/x-1.t"}, "unsound": {"u/x-1": "u/x-1.other"}})
+    with pytest.raises(MutationError, match=r"u/x-1\.other does not pass without a mutant either"):
+        found.run(MUTANT)
+    # Once is enough, also for the next run.
+    found = trials({"u/x-1": {"seen": "differs", "failed": "u/x-1.t"}})
+    assert found.run(MUTANT)["outcome"] == "killed" and found._known["u/x-1"]["sound"]
+    found._surveyor.answers, found._known = {"unsound": {"u/x-1": "u/x-1.other"}}, {}
+    assert found.run(MUTANT)["outcome"] == "killed"
 
 
 def test_a_trial_that_is_stopped_or_breaks_off_has_no_result(trials):
