@@ -404,7 +404,7 @@ class LateReadModel(ReadModel):
     """Takes a request so late that the phase of its words has begun, each time after another number of cycles."""
 
     def __init__(self, *args, **options):
-        self._holds = cycle(range(12, 17))
+        self._holds = cycle(range(12, 19))
         super().__init__(*args, **options)
 
     _hold = property(lambda self: next(self._holds), lambda self, value: None)
