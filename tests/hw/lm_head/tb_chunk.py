@@ -207,6 +207,10 @@ async def a_sum_a_cycle(dut):
         case = Case(rng("rate"), vocab, tokens, sums=falling, scales=[Scale(1024, -10)] * vocab)
         column = case.logits()[0]
         assert column == sorted(column, reverse=True)
+        # In the middle one logit of each token is above all, the last token's first: the others of these rows do not enter, and
+        # none behind them.
+        for t in range(tokens):
+            falling[vocab // 2 + tokens - 1 - t][t] = 200
         cycles = await run(dut, [case])
         # Of the first 64 one in LIST_CYCLES leaves the queue as they come.  Those after a full queue wait.
         others = LIST_CYCLES - 1
