@@ -229,13 +229,13 @@ async def saturated_scores(dut):
     """Scores that saturate, up to products that move by more places than a score has bits, and down to products of which nothing
     is left."""
     random = rng("extreme")
-    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e),
-                         value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
+    cases = [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, extreme=True, scale=Scale(2047, e),
+                  value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)]
     # The largest dots of the longest heads, whose scores do not saturate.
     largest = Case(random, heads=4, kv_heads=1, head_dim=64, position=5)
     largest.q = [[-128] * 64 for _ in largest.q]
     largest.k[0][1], largest.k[0][4] = [-128] * 64, [127] * 64
-    await run(dut, [largest])
+    await run(dut, [*cases, largest])
 
 
 @cocotb.test()

@@ -12,14 +12,14 @@ from cocotb.triggers import FallingEdge
 from hw.attention.prefill import PrefillAttention
 from hw.attention.scatter import ChunkHeads
 from hw.lib.types import KvScales
-from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_point, report_shares, reset, rng
+from sim.cocotb_streams import StreamSink, StreamSource, report, report_note, report_point, report_shares, reset, rng, settled
 from sim.testbench import Bench
 from tellme.golden.attention import attend
 from tellme.golden.elementwise import dequantise
 from tellme.golden.scales import Scales
 from tellme.spec.attention import c_att, out_scale, score, softmax
 from tellme.spec.scale import Scale, pack16, scale_mul, unpack16
-from tests.hw.layouts import accumulators, layouts_of, pack, words_of
+from tests.hw.layouts import accumulators, fields, layouts_of, pack, words_of
 from tests.hw.memory_model import QueuedReadModel, ReadModel, WriteModel
 
 
@@ -49,8 +49,8 @@ BENCHES = [bench("pes4-token1", *CHUNKS, pes=4, tokens=1, nightly=NO_BOARD),
                  nightly=NO_BOARD),
            bench("pes16-context1024", "late_position", context=1024, pes=16, tokens=16, exp_units=2,
                  nightly="pes16-tokens16 goes to the end of a shorter context"),
-           bench("pes4-tokens5-64bit", "shapes", "odd_scales", "saturated_scores", "v_scale_zero", "stalls_90", "late_row_ends",
-                 "memory_rate", "near_context", pes=4, tokens=5, bits=64, head_dim=128, group=8),
+           bench("pes4-tokens5-64bit", "shapes", "late_requests", "odd_scales", "saturated_scores", "v_scale_zero", "stalls_90",
+                 "late_row_ends", "memory_rate", "near_context", pes=4, tokens=5, bits=64, head_dim=128, group=8),
            bench("pes8-tokens2-64bit", "shapes", "odd_scales", "every_chunk", "late_row_ends", "heads_rate", "memory_rate", pes=8,
                  tokens=2, bits=64, head_dim=128, group=8, exp_units=2, nightly=NO_BOARD),
            bench("pes16-tokens8-64bit", *CHUNKS, "odd_scales", pes=16, tokens=8, bits=64, head_dim=128, group=8,
@@ -208,7 +208,7 @@ class Case:
         return drained
 
 
-async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
+async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3, model=None):
     """All cases on one unit; of each, cycles from its first word to its last sum."""
     for name in ("control__begin", "control__start", "heads__valid", "read__data__valid"):
         getattr(dut, name).value = 0
@@ -216,7 +216,7 @@ async def run(dut, cases, *, stall=0.0, pause=None, queued=True, rest=3):
     heads = StreamSource(dut, "heads", idle=stall, rng=rng("heads"))
     sink = StreamSink(dut, "acc", stall=stall, rng=rng("acc"))
     memory: dict[int, int] = {}
-    model = QueuedReadModel if queued else ReadModel
+    model = model or (QueuedReadModel if queued else ReadModel)
     hold = 2 if stall else 0
     reads = model(dut, "read", memory, request=LAYOUTS.memory_request, pause=pause, hold=hold)
     writes = WriteModel(dut, "write", memory, request=LAYOUTS.memory_request, stall=stall, rest=rest, hold=hold, rng=rng("write"))
@@ -313,12 +313,12 @@ async def saturated_scores(dut):
     """Scores that saturate, up to products that move by more places than a score has bits, and down to products of which nothing
     is left."""
     random = rng("extreme")
-    await run(dut, [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, chunk=TOKENS, extreme=True,
-                         scale=Scale(2047, e), value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)])
+    cases = [Case(random, heads=4, kv_heads=1, head_dim=64, position=20, chunk=TOKENS, extreme=True, scale=Scale(2047, e),
+                  value_scale=Scale(2047, min(e, -8))) for e in (12, -8, -12, -14, -20, -30)]
     # The largest dots of the longest heads, whose scores do not saturate.
     largest = Case(random, heads=1, kv_heads=1, head_dim=HEAD_DIM, position=5, chunk=TOKENS)
     largest.q[:], largest.k[0, 1], largest.k[0, 4] = -128, -128, 127
-    await run(dut, [largest])
+    await run(dut, [*cases, largest])
 
 
 @cocotb.test()
@@ -386,6 +386,40 @@ async def near_context(dut):
     cases[-1].q[:] = 0
     await run(dut, cases)
     report_point("limit: the last position of the context")
+
+
+async def watch_requests(dut, seen):
+    """(cycle, address, whether it is taken) of each cycle with a request."""
+    cycle = 0
+    while True:
+        await settled()
+        if dut.read__req__valid.value:
+            (addr,) = fields(LAYOUTS.memory_request, int(dut.read__req__payload.value), "addr")
+            seen.append((cycle, addr, bool(dut.read__req__ready.value)))
+        await FallingEdge(dut.clk)
+        cycle += 1
+
+
+class LateReadModel(ReadModel):
+    """Takes a request so late that the phase of its words has begun, each time after another number of cycles."""
+
+    def __init__(self, *args, **options):
+        self._holds = cycle(range(12, 19))
+        super().__init__(*args, **options)
+
+    _hold = property(lambda self: next(self._holds), lambda self, value: None)
+
+
+@cocotb.test()
+async def late_requests(dut):
+    """Memory takes V's request when V's phase has begun: the request behind it comes two cycles later, whenever that is."""
+    seen = []
+    watching = cocotb.start_soon(watch_requests(dut, seen))
+    await run(dut, [Case(rng("requests"), heads=6, kv_heads=6, head_dim=16, position=5, chunk=TOKENS)], model=LateReadModel)
+    watching.cancel()
+    taken = [now for now, addr, is_taken in seen if is_taken and V_BASE <= addr < S_BASE]
+    assert len(taken) == 6 * -(-TOKENS // PES)
+    assert [next(later for later, *_ in seen if later > now) - now for now in taken[:-1]] == [2] * (len(taken) - 1)
 
 
 @cocotb.test()
