@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from formal.run import ROOT, plant
+from hw.verilog import to_verilog
 from sim.verilator import verilator_command, verilator_env
 from tellme.spec.formats import BINARY16
 from tests.mutants import Mutant
@@ -60,14 +61,12 @@ FAULTS = (
 
 def verilog(operation: str) -> str:
     """The unit's Verilog, of the gateware that Python finds."""
-    from amaranth.back import verilog as back
-
     from hw.fused.activation import Gate
     from hw.fused.arithmetic import FloatAdd, FloatMul
 
     unit = {"mul": lambda: FloatMul(BINARY16), "add": lambda: FloatAdd(BINARY16), "gate": lambda: Gate(BINARY16, tag=1),
             "gate-register": lambda: Gate(BINARY16, tag=1, table_register=True)}[operation]()
-    return str(back.convert(unit, name="unit", strip_internal_attrs=True))
+    return to_verilog(unit, "unit")
 
 
 def source_digest(text: str) -> str:
