@@ -428,4 +428,9 @@ JUDGED: tuple[Judgement, ...] = (
               "counts once in the total as before, and a four has room for any two halves."),
     Judgement("205296b7e77a", "tlmm/study/bytes byte_build_layout: write has a bit more", "equivalent",
               "ByteBuilder gives write one bit, so that the bit more is 0. write.en of the tables has one bit."),
+    Judgement("6329b5077e8f", "memory/ddr3/phy Ddr3Phy: the constant on RDDIRECTION has a bit more", "equivalent",
+              "The pin has one bit and takes the constant's low bit, which is 1."),
+    Judgement("4a27dfa6ee28", "attention/pe_column PeColumn: a stage of word and flags more", "equivalent",
+              "The stages are appended, and taken by their number from the first one on: turn + 4 at most for flags, turn + 2 "
+              "for word. Nothing reads the stage more."),
 )
