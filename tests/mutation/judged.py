@@ -433,4 +433,17 @@ JUDGED: tuple[Judgement, ...] = (
     Judgement("4a27dfa6ee28", "attention/pe_column PeColumn: a stage of word and flags more", "equivalent",
               "The stages are appended, and taken by their number from the first one on: turn + 4 at most for flags, turn + 2 "
               "for word. Nothing reads the stage more."),
+    Judgement("e717ad56af93", "link/uart Uart: phase has a bit more", "equivalent",
+              "phase is bit // 2 in IDLE. In BIT phase becomes phase + bit - 256 where phase is below 256, and phase - 256 "
+              "elsewhere. bit is 2,048 or more, so that phase stays between 0 and bit - 1, and the bit more is 0."),
+    Judgement("f9fd7fec1154", "link/events EventRing: known is 1 after reset", "equivalent",
+              "known is written in every cycle, so that known is 1 in the first cycle alone. The link reads known in ACT, which "
+              "comes cycles after a packet's bytes."),
+    Judgement("c3393bf39c9d", "lm_head/lm_head LmHead: padded has a bit more", "equivalent",
+              "padded is given 0 and 1 alone, and is read in a condition, where the bit more is 0."),
+    Judgement("a3fd3c9ab71b", "lm_head/best_list BestList: the port first has a bit more", "equivalent",
+              "The port is given a comparison, which has one bit. TwoStepLmHead reads the port in m.If, and ChunkLmHead gives it "
+              "to a memory's write enable of one bit."),
+    Judgement("0cbc7cead528", "sampling/sampler Sampler: far has a bit more", "equivalent",
+              "far is given any(), which has one bit, and m.If alone reads far."),
 )
