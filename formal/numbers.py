@@ -18,7 +18,7 @@ from tellme.spec.formats import BINARY16
 from tellme.spec.quantise import NORM_FRAC
 from tellme.spec.scale import EXP_MAX, EXP_MIN, SCALE16_BIAS, SIG_MAX
 
-__all__ = ["PROOFS", "Fields", "delayed", "fed", "plain_product", "scale"]
+__all__ = ["PROOFS", "Fields", "delayed", "fed", "later", "plain_product", "scale"]
 
 
 class Product(wiring.Component):
@@ -58,11 +58,17 @@ def scale(h: Harness, view: Any, name: str) -> Any:
     return view
 
 
+def later(h: Harness, value: Any, cycles: int, name: str) -> Value:
+    """``value`` so many cycles later."""
+    value = Value.cast(value)
+    for n in range(cycles):
+        value = h.before(value, f"{name}{n}")
+    return value
+
+
 def delayed(h: Harness, result: Value, latency: int, began: Value) -> tuple[Value, Value]:
     """``result`` and ``began`` as many cycles later."""
-    for n in range(latency):
-        result, began = h.before(result, f"result{n}"), h.before(began, f"began{n}")
-    return result, began
+    return later(h, result, latency, "result"), later(h, began, latency, "began")
 
 
 def fed(h: Harness, unit: Any, *names: str) -> Any:

@@ -16,7 +16,7 @@ from amaranth.hdl._ast import AnySeq
 from amaranth.lib import data
 
 from formal.harness import Harness, Proof, planted
-from formal.numbers import Fields, delayed, fed, plain_product, scale
+from formal.numbers import Fields, delayed, fed, later, plain_product, scale
 from formal.properties import Order, moves, offers, stays
 from hw.fused import activation, rope, scales
 from hw.fused.statistics import Statistics
@@ -74,13 +74,6 @@ def starts(h: Harness, unit: Any, *inputs: str) -> Value:
     h.drive(unit.start, "start")
     h.assume(fresh, unit.start)
     return fresh
-
-
-def later(h: Harness, value: Any, cycles: int, name: str) -> Value:
-    value = Value.cast(value)
-    for n in range(cycles):
-        value = h.before(value, f"{name}{n}")
-    return value
 
 
 def of_scale(bits: Value) -> Any:

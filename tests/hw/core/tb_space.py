@@ -69,7 +69,7 @@ class Space:
         self.sdram: dict[int, int] = {}
         self.retrained = 0
         self.stall = stall
-        dut.counters.value = pack(CountersLayout, dict(zip(COUNTERS, self.words["counters"], strict=False)))
+        dut.counters.value = pack(CountersLayout, dict(zip(COUNTERS, self.words["counters"][:len(COUNTERS)], strict=True)))
         if TWO_STEPS:
             dut.head_counters.value = pack(HeadCountersLayout, {n: self.words["counters"][at] for n, at in HEAD_COUNTERS.items()})
         self.req = StreamSource(dut, "req")

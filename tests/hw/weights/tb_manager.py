@@ -257,23 +257,32 @@ async def an_empty_list_hangs_nothing(dut):
     report_point("limit: an empty list")
 
 
-@cocotb.test()
-async def fills_ahead_and_no_further(dut):
-    """The engine takes nothing: the buffer fills up, asks for no more words than it can hold, and loses nothing."""
-    await start(dut)
-    words = memory(PLAIN)
+async def held_back(dut, segments):
+    """Begin a pass while the engine takes nothing; the memory's words, and the memory."""
+    words = memory(segments)
     model = ReadModel(dut, "port", words, request=LAYOUTS.memory_request)
     cocotb.start_soon(model.run())
     dut.out__ready.value = 0
     await begin(dut, 0)
+    return words, model
+
+
+async def let_go(dut, expected):
+    """The engine takes all words, the first of which filled the buffer."""
+    assert await StreamSink(dut, "out").recv_n(len(expected)) == expected
+    report_point("limit: as many words as the buffer holds")
+
+
+@cocotb.test()
+async def fills_ahead_and_no_further(dut):
+    """The engine takes nothing: the buffer fills up, asks for no more words than it can hold, and loses nothing."""
+    await start(dut)
+    words, model = await held_back(dut, PLAIN)
     for _ in range(3000):
         await FallingEdge(dut.clk)
     depth = WeightBuffer.WORDS_PER_BLOCK
     assert depth - WeightBuffer.BURST // 2 <= model.count // 2 <= depth + 4
-    sink = StreamSink(dut, "out")
-    expected = sequence(words, PLAIN, 4, 0)
-    assert await sink.recv_n(len(expected)) == expected
-    report_point("limit: as many words as the buffer holds")
+    await let_go(dut, sequence(words, PLAIN, 4, 0))
 
 
 @cocotb.test()
@@ -282,20 +291,13 @@ async def a_full_buffer(dut):
     have left."""
     segments = (Segment(0x1000, 8 * BURST), *(Segment(0x40 + 4 * i, 1) for i in range(60)))
     await start(dut, segments)
-    words = memory(segments)
-    model = ReadModel(dut, "port", words, request=LAYOUTS.memory_request)
-    cocotb.start_soon(model.run())
-    dut.out__ready.value = 0
-    await begin(dut, 0)
+    words, model = await held_back(dut, segments)
     for _ in range(2500):
         await FallingEdge(dut.clk)
         assert int(dut.level.value) <= 512
     # Some words lie ahead of the reader.
     assert int(dut.level.value) == 512 and 512 < model.count // 2 <= 516
-    sink = StreamSink(dut, "out")
-    expected = sequence(words, segments, 2, 0)
-    assert await sink.recv_n(len(expected)) == expected
-    report_point("limit: as many words as the buffer holds")
+    await let_go(dut, sequence(words, segments, 2, 0))
 
 
 @cocotb.test()
